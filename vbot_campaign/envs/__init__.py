@@ -1,0 +1,1 @@
+"""Environments: the task, computed in torch on the state of a physics engine."""

@@ -1,0 +1,170 @@
+"""The only place that spells a file name under ``runs/``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+RUNS_VARIABLE = "VBOT_CAMPAIGN_RUNS"
+
+
+def runs_folder() -> Path:
+    """Return the folder of all runs: ``$VBOT_CAMPAIGN_RUNS``, or ``runs`` in the working folder."""
+    return Path(os.environ.get(RUNS_VARIABLE) or "runs")
+
+
+def timestamp(now: datetime | None = None) -> str:
+    """Return a UTC time that sorts and is safe in a file name: ``20260131T235959Z``."""
+    return (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+@dataclass(frozen=True)
+class CampaignPaths:
+    """What lies directly in ``runs/``."""
+
+    root: Path
+
+    @property
+    def database(self) -> Path:
+        """SQLite file with Optuna's tables and ours."""
+        return self.root / "campaign.db"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy address of the database."""
+        return f"sqlite:///{self.database.absolute().as_posix()}"
+
+    def study(self, name: str) -> StudyPaths:
+        """Return the paths of one study."""
+        return StudyPaths(self.root / name)
+
+    def single_run(self, environment: str, now: datetime | None = None) -> TrialPaths:
+        """Return the folder of a new training without a study."""
+        return TrialPaths(self.root / environment / f"{timestamp(now)}_PPO")
+
+
+@dataclass(frozen=True)
+class StudyPaths:
+    """What lies in ``runs/<study>/``."""
+
+    root: Path
+
+    @property
+    def automl_state(self) -> Path:
+        """Mirror: progress, best results, history, budget."""
+        return self.root / "automl_state.yaml"
+
+    @property
+    def registry(self) -> Path:
+        """Mirror: every checkpoint."""
+        return self.root / "registry.yaml"
+
+    @property
+    def index(self) -> Path:
+        """Mirror: one row per trial."""
+        return self.root / "index.yaml"
+
+    @property
+    def report(self) -> Path:
+        """One self-contained HTML page."""
+        return self.root / "report.html"
+
+    @property
+    def decisions(self) -> Path:
+        """Every decision of the supervisor with its reason, one JSON line each."""
+        return self.root / "supervisor.jsonl"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Held by the live supervisor of the study."""
+        return self.root / ".supervisor.lock"
+
+    @property
+    def stop_request(self) -> Path:
+        """Present when someone asked the supervisor to stop."""
+        return self.root / "stop.json"
+
+    @property
+    def trials(self) -> Path:
+        """Folder of the trial folders."""
+        return self.root / "trials"
+
+    def config(self, trial: int) -> Path:
+        """Exact configuration of a trial."""
+        return self.root / "configs" / f"trial_{trial:04d}.yaml"
+
+    def experiment(self, trial: int) -> Path:
+        """Summary of a trial."""
+        return self.root / "experiments" / f"trial_{trial:04d}.yaml"
+
+    def new_trial(self, trial: int, now: datetime | None = None) -> TrialPaths:
+        """Return the folder for a new trial, named by number and time."""
+        return TrialPaths(self.trials / f"{trial:04d}_{timestamp(now)}_PPO")
+
+
+@dataclass(frozen=True)
+class TrialPaths:
+    """What lies in one trial's folder. The same for a training without a study."""
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        """What to train; the supervisor writes it before each attempt."""
+        return self.root / "trial.json"
+
+    @property
+    def meta(self) -> Path:
+        """What was trained: versions, commit, device, seeds, resolved configuration."""
+        return self.root / "experiment_meta.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON line per iteration, evaluation and alert."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def result(self) -> Path:
+        """The last thing a worker writes; present means it ended by itself."""
+        return self.root / "result.json"
+
+    @property
+    def stop_request(self) -> Path:
+        """Present when the supervisor wants the worker to stop."""
+        return self.root / "stop.json"
+
+    @property
+    def log(self) -> Path:
+        """Everything the worker printed."""
+        return self.root / "worker.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the worker for as long as it lives."""
+        return self.root / ".worker.lock"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.root / "checkpoints"
+
+    @property
+    def checkpoint_log(self) -> Path:
+        """One JSON line per checkpoint: a checkpoint counts only when its line is there."""
+        return self.checkpoints / "checkpoints.jsonl"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        """The best policy by score."""
+        return self.checkpoints / "best_agent.pt"
+
+    @property
+    def quarantine(self) -> Path:
+        """Folder of checkpoints that failed verification."""
+        return self.checkpoints / "quarantine"
+
+    def checkpoint(self, env_steps: int) -> Path:
+        """The checkpoint after so many env steps."""
+        return self.checkpoints / f"agent_{env_steps}.pt"

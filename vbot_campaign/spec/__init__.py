@@ -1,0 +1,1 @@
+"""What people write and workers read, validated. Needs neither optuna nor torch."""

@@ -1,0 +1,152 @@
+"""A study file: search space, objective, sampler, pruner and budget."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vbot_campaign.spec.objective import Objective
+from vbot_campaign.spec.training import CheckpointSettings, EvaluationSettings, Strict
+
+Scalar = int | float | bool | str
+
+
+class Parameter(Strict):
+    """What all parameter kinds share."""
+
+    when: str | None = None
+    """Condition over parameters declared before this one; it is sampled only where the condition holds."""
+
+
+class Uniform(Parameter):
+    """A float, uniform between `low` and `high`."""
+
+    type: Literal["uniform"]
+    low: float
+    high: float
+    step: float | None = Field(default=None, gt=0)
+    prior: float | None = None
+
+
+class LogUniform(Parameter):
+    """A float whose logarithm is uniform. Both bounds may be negative: then its magnitude is log-uniform."""
+
+    type: Literal["loguniform"]
+    low: float
+    high: float
+    prior: float | None = None
+
+
+class Integer(Parameter):
+    """A whole number between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int = Field(default=1, ge=1)
+    log: bool = False
+    prior: int | None = None
+
+
+class Choice(Parameter):
+    """One of several single values."""
+
+    type: Literal["choice"]
+    values: tuple[Scalar, ...] = Field(min_length=1)
+    prior: Scalar | None = None
+
+
+class Categorical(Parameter):
+    """One of several values of any shape, lists (layer sizes) among them."""
+
+    type: Literal["categorical"]
+    choices: tuple[Any, ...] = Field(min_length=1)
+    prior: Any = None
+
+
+AnyParameter = Annotated[Uniform | LogUniform | Integer | Choice | Categorical, Field(discriminator="type")]
+
+
+class Budget(Strict):
+    """Totals over the whole life of the study, counted from the database. The first one used up ends it."""
+
+    trials: int | None = Field(default=None, ge=1)
+    hours: float | None = Field(default=None, gt=0)
+    """Wall time while a supervisor runs."""
+    env_steps: int | None = Field(default=None, ge=1)
+
+
+class SamplerSettings(Strict):
+    """How the next point of the space is chosen."""
+
+    name: Literal["tpe", "random", "grid", "cmaes", "gp"] = "tpe"
+    startup_trials: int = Field(default=8, ge=0)
+    """Trials drawn at random before the model takes over."""
+    seed: int = Field(default=42, ge=0, lt=2**32)
+
+
+class PrunerSettings(Strict):
+    """Which trials are stopped early."""
+
+    name: Literal["none", "median", "percentile", "hyperband", "successive_halving", "threshold"] = "median"
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of a trial's env steps before it may be pruned."""
+    startup_trials: int = Field(default=4, ge=0)
+    """Trials that must have ended before any is pruned (median, percentile)."""
+    percentile: float = Field(default=25.0, gt=0, lt=100)
+    """Kept share in percent (percentile)."""
+    reduction_factor: int = Field(default=3, ge=2)
+    """Eta of hyperband and successive_halving."""
+    lower: float | None = None
+    """Scores below this are pruned (threshold)."""
+    upper: float | None = None
+    """Scores above this are pruned (threshold)."""
+    patience: int = Field(default=0, ge=0)
+    """Report points without improvement before the pruner may act; 0 leaves the patient wrapper out."""
+
+
+class Constraint(Strict):
+    """Combinations that are drawn again instead of trained."""
+
+    skip_if: str
+    reason: str = ""
+
+
+class WorkerSettings(Strict):
+    """How many trainings run at once and how large each is."""
+
+    num_envs: int = Field(default=2048, ge=1)
+    slots: int | None = Field(default=None, ge=1, le=64)
+    """CPU slots where there is no GPU; default one per core, at most 8."""
+    slots_per_gpu: int = Field(default=1, ge=1, le=16)
+    max_attempts: int = Field(default=3, ge=1)
+    """Attempts before a trial that keeps dying is given up."""
+
+
+class StudySpec(Strict):
+    """A complete study file."""
+
+    study: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name; also the folder under `runs/`."""
+    environment: str
+    physics: str = "mujoco"
+    env_steps_per_trial: int = Field(gt=0)
+    budget: Budget
+    objective: Objective
+    sampler: SamplerSettings = SamplerSettings()
+    pruner: PrunerSettings = PrunerSettings()
+    search_space: dict[Literal["ppo", "reward", "env"], dict[str, AnyParameter]]
+    fixed: dict[Literal["ppo", "reward", "env"], dict[str, Any]] = Field(default_factory=dict)
+    constraints: tuple[Constraint, ...] = ()
+    workers: WorkerSettings = WorkerSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    report_points: int = Field(default=30, ge=1, le=200)
+    seed: int = Field(default=42, ge=0, lt=2**63)
+    """Training seed, the same for all trials (common random numbers)."""
+
+    @property
+    def parameters(self) -> dict[str, Uniform | LogUniform | Integer | Choice | Categorical]:
+        """Search space by Optuna parameter name: ``ppo.learning_rate``."""
+        return {f"{group}.{name}": p for group, entries in self.search_space.items() for name, p in entries.items()}

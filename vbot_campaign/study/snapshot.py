@@ -1,0 +1,120 @@
+"""A read-only picture of a study at one instant, for schedulers, exporters and screens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from vbot_campaign.spec.study import StudySpec
+
+
+class TrialState(StrEnum):
+    """Where a trial is in its life."""
+
+    WAITING = "waiting"
+    """Asked, no worker at the moment: waits for a slot, or was interrupted."""
+    RUNNING = "running"
+    """A worker trains it."""
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the trial will never run again."""
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
+
+
+@dataclass(frozen=True)
+class AttemptView:
+    """One worker process on a trial. Times are aware UTC."""
+
+    number: int
+    token: str
+    host: str
+    pid: int | None
+    pid_started: float | None
+    """Start time of the process, seconds since the epoch, so that a reused pid is not mistaken for it."""
+    slot: str
+    started: datetime
+    ended: datetime | None
+    reason: str | None
+    exit_code: int | None
+    first_env_step: int
+    last_env_step: int
+    memory_peak_mb: float | None
+
+
+@dataclass(frozen=True)
+class CheckpointView:
+    """One checkpoint file of a trial."""
+
+    trial: int
+    env_steps: int
+    kind: str
+    """``resume`` or ``best``."""
+    path: str
+    """Relative to the study's folder, with forward slashes."""
+    sha256: str
+    bytes: int
+    score: float | None
+    metrics: dict[str, float] | None
+    created: datetime
+    verified: datetime | None
+
+
+@dataclass(frozen=True)
+class TrialView:
+    """One point of the search space and what came of it."""
+
+    number: int
+    state: TrialState
+    reason: str
+    """Why it is in this state, in words."""
+    parameters: dict[str, Any]
+    """Sampled values by name, decoded (layer sizes are lists); inactive conditional parameters are absent."""
+    score: float | None
+    """Final score; for a pruned trial the last reported one."""
+    parts: dict[str, float] | None
+    """Score parts of the evaluation, or of the last report point."""
+    env_steps: int
+    """Trained so far."""
+    reports: dict[int, float]
+    """Reported scores by env step of the canonical grid."""
+    started: datetime | None
+    ended: datetime | None
+    folder: str | None
+    """Relative to the study's folder."""
+    attempts: tuple[AttemptView, ...] = ()
+    checkpoints: tuple[CheckpointView, ...] = ()
+    evaluation: dict[str, float] | None = None
+    """`EpisodeTotals` of the evaluation."""
+    env_steps_per_s: float | None = None
+    """Speed at the last report."""
+
+
+@dataclass(frozen=True)
+class StudySnapshot:
+    """A study with all its trials."""
+
+    spec: StudySpec
+    created: datetime
+    state: str
+    """``created``, ``running``, ``stopped`` (resumable) or ``finished``."""
+    reason: str
+    hours_used: float
+    env_steps_used: int
+    skipped: int
+    """Combinations that a constraint refused."""
+    trials: tuple[TrialView, ...] = ()
+    supervisor: dict[str, Any] | None = None
+    """Host, pid and start of the live supervisor, or None."""
+    slots: tuple[str, ...] = field(default=())
+
+    @property
+    def best(self) -> TrialView | None:
+        """The complete trial with the highest score."""
+        complete = [t for t in self.trials if t.state is TrialState.COMPLETE and t.score is not None]
+        return max(complete, key=lambda t: t.score or 0.0, default=None)
