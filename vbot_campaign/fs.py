@@ -69,6 +69,11 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a log by the given records, atomically."""
+    write_text(path, "".join(_line(record) for record in records))
+
+
 def read_json(path: Path) -> Any:
     """Return a JSON file's content."""
     return json.loads(path.read_text(encoding="utf-8"))
@@ -82,16 +87,20 @@ def append_line(path: Path, record: dict[str, Any], *, sync: bool = False) -> No
         record: A flat or nested mapping of plain values. Infinities and NaN become null.
         sync: Wait until the line is on disk.
     """
-    line = json.dumps(_finite(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    line = _line(record)
     with path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 line = "\n" + line
-        file.write(line.encode("utf-8") + b"\n")
+        file.write(line.encode("utf-8"))
         file.flush()
         if sync:
             os.fsync(file.fileno())
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(_finite(record), ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
 
 def _finite(value: Any) -> Any:
@@ -107,6 +116,23 @@ def _finite(value: Any) -> Any:
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return all complete JSON lines of a log; a missing file is an empty log."""
     return Tail(path).read()
+
+
+def read_last_lines(path: Path, max_bytes: int = 1 << 16) -> list[dict[str, Any]]:
+    """Return the complete JSON lines in the last ``max_bytes`` of a log; a missing file is an empty log.
+
+    A line cut by the window and a torn last line are left out.
+    """
+    try:
+        with path.open("rb") as file:
+            start = max(0, file.seek(0, os.SEEK_END) - max_bytes)
+            file.seek(start)
+            chunk = file.read(max_bytes)
+    except FileNotFoundError:
+        return []
+    begin = chunk.find(b"\n") + 1 if start > 0 else 0
+    lines = chunk[begin : chunk.rfind(b"\n") + 1].splitlines()
+    return [record for line in lines if (record := _parse(line)) is not None]
 
 
 @dataclass

@@ -64,3 +64,14 @@ class VecEnv(Protocol):
     def observe(self) -> torch.Tensor:
         """Return the current observations without stepping, (num_envs, observation_size) float32."""
         ...
+
+    def count_first_episodes_only(self) -> None:
+        """From the next `reset` on, count only the first episode of each environment in `take_totals`.
+
+        Totals collected so far are dropped. For evaluations: there is no way back.
+        """
+        ...
+
+    def all_first_episodes_done(self) -> bool:
+        """Tell whether every environment has finished its first episode since the last `reset`."""
+        ...

@@ -1,1 +1,1 @@
-"""Package."""
+"""PPO: policy, normalizers, rollout, update, learner, checkpoint, evaluation."""

@@ -1,1 +1,1 @@
-"""Package."""
+"""The VBot quadruped and its navigation task."""

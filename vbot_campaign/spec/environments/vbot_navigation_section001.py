@@ -22,6 +22,7 @@ _SETTINGS = (
         "Collision shapes: feet and base boxes, or also thighs and calves.",
         choices=("fast", "full"),
     ),
+    Setting("substeps", 1, "Physics steps in a control step of 10 ms.", choices=(1, 2, 4, 5)),
     Setting("desynchronise", True, "Start the first episodes at random points of the clock, in training."),
     Setting("speed_cap", 0.6, "Speed towards the target above which forward_velocity pays no more.", "m/s", 0.1, 5.0),
     Setting("braking_speed", 0.6, "Largest speed that near_target_speed allows.", "m/s", 0.05, 5.0),
