@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, field_validator
 
@@ -54,10 +55,19 @@ class MappedTerm:
         return 1.0 - share if self.invert else share
 
 
+def _describe_terms(schema: dict[str, Any]) -> None:
+    """Say in the JSON schema what the validator below accepts: the known parts, each a weight or a term."""
+    weight = {"type": "number", "exclusiveMinimum": 0, "description": "Weight in the sum."}
+    term = {"anyOf": [weight, schema.pop("additionalProperties")]}
+    schema["properties"] = {name: {**term, "description": doc} for name, doc in SCORE_PARTS.items()}
+    schema["additionalProperties"] = False
+    schema["minProperties"] = 1
+
+
 class Objective(RootModel[dict[str, ObjectiveTerm]]):
     """Score parts by name; a bare number stands for its weight."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, json_schema_extra=_describe_terms)
 
     @field_validator("root", mode="before")
     @classmethod

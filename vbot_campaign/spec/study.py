@@ -124,6 +124,13 @@ class WorkerSettings(Strict):
     """Attempts before a trial that keeps dying is given up."""
 
 
+class AlertSettings(Strict):
+    """When a person is told that something needs a look."""
+
+    gpu_memory_percent: float = Field(default=90.0, gt=0, le=100)
+    """Share of a GPU's memory in use above which an alert is raised."""
+
+
 class StudySpec(Strict):
     """A complete study file."""
 
@@ -141,6 +148,7 @@ class StudySpec(Strict):
     constraints: tuple[Constraint, ...] = ()
     workers: WorkerSettings = WorkerSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
+    alerts: AlertSettings = AlertSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     report_points: int = Field(default=30, ge=1, le=200)
     seed: int = Field(default=42, ge=0, lt=2**63)
