@@ -1,0 +1,90 @@
+"""One attempt from start to ``result.json``, whatever happens in between."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from vbot_campaign import fs
+from vbot_campaign.errors import CampaignError, DivergedError, FolderBusyError
+from vbot_campaign.events import EXIT_CODES, Ended, Result
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.loading import read_trial_spec
+from vbot_campaign.spec.training import TrialSpec
+from vbot_campaign.worker.signals import StopSignal
+from vbot_campaign.worker.training import Progress, Training
+
+EXIT_FOLDER_BUSY = 3
+
+_log = logging.getLogger(__name__)
+
+
+def run_attempt(folder: Path, on_progress: Callable[[Progress], None] | None = None) -> int:
+    """Train what the folder says and write ``result.json`` last.
+
+    Args:
+        folder: Trial folder with a ``trial.json``.
+        on_progress: Called after every iteration.
+
+    Returns:
+        The exit code.
+    """
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    paths = TrialPaths(folder)
+    try:
+        # Liveness needs no guess: the system drops this lock in the instant the process dies.
+        with fs.hold_lock(paths.lock, what=f"trial folder {folder}"):
+            return EXIT_CODES[_run_locked(paths, on_progress).state]
+    except FolderBusyError as error:
+        _log.error("%s", error)
+        return EXIT_FOLDER_BUSY
+
+
+def _run_locked(paths: TrialPaths, on_progress: Callable[[Progress], None] | None) -> Result:
+    started = time.monotonic()
+    paths.result.unlink(missing_ok=True)
+    spec: TrialSpec | None = None
+    training: Training | None = None
+    try:
+        spec = read_trial_spec(paths.spec)
+        with StopSignal() as stop:
+            training = Training(paths, spec, stop)
+            result = training.run(on_progress)
+    except Exception as error:
+        result = _result_of_error(error, spec, training)
+    result = Result(**{**result.__dict__, "seconds": time.monotonic() - started})
+    result.write(paths.result)
+    _log.info("attempt %d %s at env step %d: %s", result.attempt, result.state, result.env_steps, result.reason)
+    return result
+
+
+def _result_of_error(error: Exception, spec: TrialSpec | None, training: Training | None) -> Result:
+    """Classify an error; the class decides what the supervisor does with the trial."""
+    if isinstance(error, DivergedError):
+        state = Ended.DIVERGED
+    elif isinstance(error, MemoryError | torch.OutOfMemoryError):
+        state = Ended.OUT_OF_MEMORY
+    elif isinstance(error, CampaignError):
+        state = Ended.INVALID
+    else:
+        state = Ended.FAILED
+    report = traceback.format_exc()
+    _log.error("%s", report)
+    return Result(
+        state=state,
+        reason=str(error) or type(error).__name__,
+        attempt=spec.attempt if spec else 0,
+        token=spec.token if spec else "",
+        env_steps=training.learner.env_steps if training else 0,
+        iteration=training.learner.iteration if training else 0,
+        last_checkpoint=training.checkpoints.last_file if training else None,
+        error=report,
+    )

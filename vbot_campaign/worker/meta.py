@@ -1,0 +1,85 @@
+"""What really ran: versions, commit, device, seeds and the resolved configuration."""
+
+from __future__ import annotations
+
+import platform
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vbot_campaign
+from vbot_campaign.events import utc_now
+from vbot_campaign.spec.environments import get_environment
+from vbot_campaign.spec.training import TrialSpec
+
+META_SCHEMA = 1
+_PACKAGES = ("torch", "mujoco", "numpy", "tensorboard")
+
+
+def experiment_meta(spec: TrialSpec, *, resumed_from: int) -> dict[str, Any]:
+    """Return the content of ``experiment_meta.json``.
+
+    Args:
+        spec: What is trained.
+        resumed_from: Env step that this attempt continues after; 0 for a start from scratch.
+    """
+    training = spec.training
+    declaration = get_environment(training.environment)
+    return {
+        "schema_version": META_SCHEMA,
+        "study": spec.study,
+        "trial": spec.trial,
+        "attempt": spec.attempt,
+        "resumed_from_env_step": resumed_from,
+        "started_at": utc_now(),
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "device": _device_name(spec.device),
+        "slot": spec.slot,
+        "threads": spec.threads.model_dump(),
+        "versions": {
+            "vbot_campaign": vbot_campaign.__version__,
+            "python": sys.version.split()[0],
+            **{name: metadata.version(name) for name in _PACKAGES},
+        },
+        "git": _git_state(),
+        "env_name": training.environment,
+        "physics": training.physics,
+        "seed": training.seed,
+        "evaluation_seed": training.evaluation.seed,
+        "num_envs": training.num_envs,
+        "env_steps": training.env_steps,
+        "rl_overrides": training.ppo.model_dump(mode="json"),
+        "reward_scales": declaration.resolve_rewards(training.reward),
+        "env_overrides": declaration.resolve_settings(training.env),
+        "objective": training.objective.model_dump(mode="json"),
+        "parameters": spec.parameters,
+        "warm_start": str(spec.warm_start) if spec.warm_start else None,
+    }
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name(device) if device.startswith("cuda") else platform.processor() or "cpu"
+
+
+def _git_state() -> dict[str, Any] | None:
+    """Return commit and cleanliness of the program's own checkout, or None when it is installed without one."""
+    folder = Path(vbot_campaign.__file__).parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    tracked = _git(folder, "ls-files", "--error-unmatch", "__init__.py")
+    if commit is None or tracked is None:
+        return None
+    return {"commit": commit, "dirty": bool(_git(folder, "status", "--porcelain", "--", "."))}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

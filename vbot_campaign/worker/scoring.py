@@ -1,0 +1,58 @@
+"""Follows the score on the canonical grid of env steps, inside the worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vbot_campaign.spec.outcomes import EpisodeTotals
+from vbot_campaign.spec.training import TrainingSpec
+
+
+@dataclass(frozen=True)
+class PointScore:
+    """Score of the training episodes that finished since the last point of the grid."""
+
+    point: int
+    score: float
+    parts: dict[str, float]
+    is_best: bool
+
+
+class TrainingScore:
+    """Scores training episodes at the points of the canonical grid and remembers the best.
+
+    The same numbers that the supervisor reports to the pruner: both come from the progress lines. An interval in
+    which no episode finished is joined to the next one.
+    """
+
+    def __init__(self, spec: TrainingSpec) -> None:
+        self._spec = spec
+        self._totals = EpisodeTotals()
+        self._point = 0
+        self.best: float | None = None
+        self.last: float | None = None
+
+    def add(self, env_steps: int, episodes: EpisodeTotals) -> PointScore | None:
+        """Add an iteration's episodes; return a score when a point of the grid was passed."""
+        self._totals = self._totals + episodes
+        point = self._spec.points_reached(env_steps)
+        parts = self._totals.parts()
+        if point <= self._point or parts is None:
+            return None
+        score = self._spec.objective.score(parts)
+        is_best = self.best is None or score > self.best
+        self.best = score if is_best else self.best
+        self.last = score
+        self._point, self._totals = point, EpisodeTotals()
+        return PointScore(point, score, parts, is_best)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything later scores depend on, as plain values."""
+        return {"totals": self._totals.as_dict(), "point": self._point, "best": self.best, "last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a `state_dict`."""
+        self._totals = EpisodeTotals.from_dict(state["totals"])
+        self._point = int(state["point"])
+        self.best, self.last = state["best"], state["last"]

@@ -1,0 +1,193 @@
+"""The training of one attempt: resume, iterate, checkpoint, evaluate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vbot_campaign import fs
+from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.vbot.task import VbotNavigation
+from vbot_campaign.events import Ended, Result, stop_requested
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.rl import checkpoint
+from vbot_campaign.rl.learner import IterationStats, Learner
+from vbot_campaign.spec.training import TrialSpec
+from vbot_campaign.worker.checkpoints import CheckpointFolder
+from vbot_campaign.worker.evaluation import Evaluation, evaluate_checkpoint
+from vbot_campaign.worker.meta import experiment_meta
+from vbot_campaign.worker.reporter import Reporter, memory_use
+from vbot_campaign.worker.scoring import TrainingScore
+from vbot_campaign.worker.signals import StopSignal
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a progress bar shows."""
+
+    env_steps: int
+    budget: int
+    score: float | None
+    """Score of the training episodes at the last point of the grid."""
+    env_steps_per_s: float
+
+
+class Training:
+    """Trains one attempt in its folder; the caller holds the folder's lock."""
+
+    def __init__(self, paths: TrialPaths, spec: TrialSpec, stop: StopSignal) -> None:
+        self._paths = paths
+        self._spec = spec
+        self._training = spec.training
+        self._stop = stop
+        torch.set_num_threads(spec.threads.torch)
+        self._env = self._make_env()
+        self.learner = Learner(
+            self._env,
+            self._training.ppo,
+            iterations=self._training.iterations,
+            seed=self._training.seed,
+            device=spec.device,
+        )
+        self._score = TrainingScore(self._training)
+        self.checkpoints = CheckpointFolder(paths, attempt=spec.attempt, keep_last=self._training.checkpoints.keep_last)
+        self._extra = {"settings": self._training.model_dump(mode="json")}
+        self._resume()
+        fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
+        self._reporter = Reporter(paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps)
+
+    def run(self, on_progress: Callable[[Progress], None] | None = None) -> Result:
+        """Train to the end of the budget or until asked to stop.
+
+        Raises:
+            DivergedError: Loss or gradient stopped being finite.
+        """
+        try:
+            while self.learner.iteration < self._training.iterations:
+                reason = self._stop_reason()
+                if reason is not None:
+                    return self._stopped(reason)
+                progress = self._iterate()
+                if on_progress is not None:
+                    on_progress(progress)
+            return self._finish()
+        finally:
+            self._reporter.close()
+
+    def _make_env(self) -> VbotNavigation:
+        training = self._training
+        return make_env(
+            training.environment,
+            physics=training.physics,
+            settings=training.env,
+            weights=training.reward,
+            num_envs=training.num_envs,
+            seed=training.seed,
+            threads=self._spec.threads.physics,
+            training=True,
+        )
+
+    def _resume(self) -> None:
+        state = self.checkpoints.load_latest()
+        if state is not None:
+            self.learner.load_state_dict(state)
+            self._score.load_state_dict(state["vbot_campaign"]["score"])
+        elif self._spec.warm_start is not None:
+            self.learner.warm_start(checkpoint.load(self._spec.warm_start))
+        self.checkpoints.forget_after(self.learner.env_steps)
+
+    def _stop_reason(self) -> str | None:
+        if self._stop.received is not None:
+            return f"signal {self._stop.received}"
+        return stop_requested(self._paths.stop_request, self._spec.token)
+
+    def _iterate(self) -> Progress:
+        started = time.perf_counter()
+        stats = self.learner.iterate()
+        seconds = time.perf_counter() - started
+        speed = self._training.steps_per_iteration / seconds
+        timing = {"env_steps_per_s": round(speed, 1), "seconds": round(seconds, 4), "shares": self._shares(stats)}
+        self._reporter.progress(stats, timing=timing, memory=memory_use(self.learner.device))
+        point = self._score.add(stats.env_steps, stats.episodes)
+        if point is not None:
+            self._reporter.point(stats.env_steps, point)
+            if point.is_best:
+                self.checkpoints.save_best(self.learner.state_dict(), self._extra, point.score, point.parts)
+        if stats.iteration % self._training.checkpoints.every_iterations == 0:
+            self._checkpoint()
+        return Progress(stats.env_steps, self._training.env_steps, self._score.last, speed)
+
+    def _shares(self, stats: IterationStats) -> dict[str, float]:
+        """Return the share of each activity in the iteration's time."""
+        physics = self._env.take_physics_seconds()
+        seconds = {**stats.seconds, "physics": physics, "environment": stats.seconds["environment"] - physics}
+        total = sum(seconds.values())
+        return {name: round(value / total, 4) for name, value in sorted(seconds.items())}
+
+    def _checkpoint(self) -> str:
+        extra = {**self._extra, "score": self._score.state_dict()}
+        file = self.checkpoints.save_resume_point(self.learner.state_dict(), extra, self._score.last)
+        self._reporter.flush()
+        return file
+
+    def _stopped(self, reason: str) -> Result:
+        if self.learner.iteration > 0:
+            self._checkpoint()
+        return self._result(Ended.STOPPED, reason)
+
+    def _finish(self) -> Result:
+        """Evaluate the last policy and the best one on the same episodes, and keep the better as ``best_agent.pt``."""
+        final = self._evaluate(self._checkpoint())
+        best = final
+        candidate = self._paths.best_checkpoint
+        if candidate.exists() and self.checkpoints.best_env_steps() != self.learner.env_steps:
+            best = self._evaluate(candidate.name)
+        if best.score <= final.score:
+            best = final
+            self.checkpoints.save_best(self.learner.state_dict(), self._extra, final.score, final.parts)
+        else:
+            self.checkpoints.note_best_score(best.score, best.parts)
+        self._reporter.hyperparameters(best.score)
+        return self._result(Ended.FINISHED, "trained and evaluated", best=best, final=final)
+
+    def _evaluate(self, file: str) -> Evaluation:
+        evaluation = evaluate_checkpoint(
+            self._paths.checkpoints / file, training=self._training, threads=self._spec.threads.physics
+        )
+        self._reporter.evaluation(
+            iteration=self.learner.iteration,
+            env_steps=evaluation.env_steps or 0,
+            checkpoint=file,
+            episodes=evaluation.episodes,
+            score=evaluation.score,
+            parts=evaluation.parts,
+            seed=self._training.evaluation.seed,
+        )
+        return evaluation
+
+    def _result(
+        self, state: Ended, reason: str, *, best: Evaluation | None = None, final: Evaluation | None = None
+    ) -> Result:
+        outcome: dict[str, Any] = {}
+        if best is not None and final is not None:
+            outcome = {
+                "score": best.score,
+                "parts": best.parts,
+                "episodes": best.episodes.as_dict(),
+                "final_score": final.score,
+            }
+        return Result(
+            state=state,
+            reason=reason,
+            attempt=self._spec.attempt,
+            token=self._spec.token,
+            env_steps=self.learner.env_steps,
+            iteration=self.learner.iteration,
+            best_checkpoint=self._paths.best_checkpoint.name if self._paths.best_checkpoint.exists() else None,
+            last_checkpoint=self.checkpoints.last_file,
+            **outcome,
+        )
