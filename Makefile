@@ -1,0 +1,67 @@
+# Everything runs in .venv, made on first use. `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+VBOT := $(BIN)/vbot-campaign
+STUDY ?= quickstart
+FILE ?= studies/quickstart.yaml
+WORKERS ?= 2
+# One OpenMP thread per test process: two pools on the same cores slow each other down many times over.
+TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
+
+.DEFAULT_GOAL := help
+.PHONY: help install install-dev study resume status dashboard tensorboard test check format bench clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing into $(VENV) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "Installing the test tools into $(VENV) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+install: $(VENV)/.installed ## Install the program into .venv
+install-dev: $(VENV)/.installed-dev ## Install the program and its test tools
+
+study: $(VENV)/.installed ## Run a study to its end (FILE=studies/quickstart.yaml)
+	@$(VBOT) run $(FILE)
+
+resume: $(VENV)/.installed ## Continue a study by name (STUDY=quickstart)
+	@$(VBOT) resume $(STUDY)
+
+status: $(VENV)/.installed ## Show a study (STUDY=quickstart)
+	@$(VBOT) status $(STUDY)
+
+dashboard: $(VENV)/.installed ## Open optuna-dashboard on 127.0.0.1
+	@$(VBOT) dashboard
+
+tensorboard: $(VENV)/.installed ## Open TensorBoard on a study's curves (STUDY=quickstart)
+	@$(VBOT) tensorboard $(STUDY)
+
+test: $(VENV)/.installed-dev ## Run all tests
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+check: $(VENV)/.installed-dev ## Lint, types, layers and the fast tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not browser"
+
+format: $(VENV)/.installed-dev ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-dev ## Measure training throughput and supervisor overhead
+	$(BIN)/python -m tests.benchmarks
+
+clean: ## Remove .venv and caches; runs/ stays
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info
