@@ -1,1 +1,120 @@
-"""Package."""
+"""The supervisor: runs a study's trials on this machine's slots. Never loads torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vbot_campaign import fs
+from vbot_campaign.errors import StudyError, StudyNotFoundError
+from vbot_campaign.events import utc_now
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.study.ledger import Ledger
+from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
+from vbot_campaign.study.study import CampaignStudy, load_snapshot
+from vbot_campaign.supervisor.decisions import Decision
+from vbot_campaign.supervisor.recovery import ResumePlan, plan_from
+from vbot_campaign.supervisor.supervisor import Observer, Outcome, Supervisor, busy_error
+
+
+def run_study(paths: CampaignPaths, spec: StudySpec, **options: Any) -> Outcome:
+    """Create a study, or continue it if it exists with the same definition, and run it.
+
+    Args:
+        paths: The runs folder.
+        spec: The study.
+        **options: Of `Supervisor`.
+
+    Raises:
+        StudyChangedError: It exists and the definition differs in more than a raised budget.
+        StudyBusyError: Another supervisor holds it.
+        StorageError: The database cannot be used.
+    """
+    storage = open_storage(paths)
+    try:
+        with storage_errors(storage.url):
+            _refuse_if_busy(storage, spec.study)
+            study = CampaignStudy.create(storage, spec)
+        return Supervisor(paths, study, **options).run()
+    finally:
+        storage.close()
+
+
+def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
+    """Continue a stored study by name; a finished one returns at once.
+
+    Args:
+        paths: The runs folder.
+        name: The study.
+        **options: Of `Supervisor`.
+
+    Raises:
+        StudyNotFoundError: No study of that name.
+        StudyBusyError: Another supervisor holds it.
+        StorageError: The database cannot be used.
+    """
+    if not paths.database.exists():
+        raise StudyNotFoundError(f"study '{name}': not found, there is no database {paths.database}.")
+    storage = open_storage(paths)
+    try:
+        with storage_errors(storage.url):
+            study = CampaignStudy.open(storage, name)
+        return Supervisor(paths, study, **options).run()
+    finally:
+        storage.close()
+
+
+def plan_resume(paths: CampaignPaths, name: str) -> ResumePlan:
+    """Return what `resume_study` would find and do. Changes nothing.
+
+    Raises:
+        StudyNotFoundError: No study of that name.
+        StudyBusyError: A supervisor is at work on it.
+    """
+    snapshot = load_snapshot(paths, name)
+    if snapshot.supervisor is not None:
+        storage = open_storage(paths, read_only=True)
+        try:
+            _refuse_if_busy(storage, name)
+        finally:
+            storage.close()
+    return plan_from(paths.study(name), snapshot)
+
+
+def request_study_stop(paths: CampaignPaths, name: str, reason: str = "stopped on request") -> str:
+    """Ask the supervisor of a study, in whatever process it runs, to stop it with checkpoints.
+
+    Returns:
+        What was asked of whom, in words.
+
+    Raises:
+        StudyNotFoundError: No study of that name.
+        StudyError: No supervisor is at work on it.
+    """
+    snapshot = load_snapshot(paths, name)
+    if snapshot.supervisor is None:
+        why = f": {snapshot.reason}" if snapshot.reason else ""
+        raise StudyError(f"study '{name}' is not running (it is {snapshot.state}{why}); there is nothing to stop.")
+    fs.write_json(paths.study(name).stop_request, {"v": 1, "reason": reason, "time": utc_now()})
+    who = f"its supervisor (pid {snapshot.supervisor['pid']} on {snapshot.supervisor['host']})"
+    return f"study '{name}': asked {who} to stop; the workers write a checkpoint first."
+
+
+def _refuse_if_busy(storage: CampaignStorage, name: str) -> None:
+    # The lock is what keeps a second supervisor out; this looks before a budget is raised under the feet of the first.
+    lease = Ledger(storage, name).lease()
+    if lease is not None and lease.is_held():
+        raise busy_error(name, lease)
+
+
+__all__ = [
+    "Decision",
+    "Observer",
+    "Outcome",
+    "ResumePlan",
+    "Supervisor",
+    "plan_resume",
+    "request_study_stop",
+    "resume_study",
+    "run_study",
+]

@@ -1,0 +1,129 @@
+"""Following a trial through the files of its worker."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.support.builders import study_spec
+from vbot_campaign import fs
+from vbot_campaign.paths import CampaignPaths, TrialPaths
+from vbot_campaign.spec.outcomes import EpisodeTotals
+from vbot_campaign.spec.resolve import resolve_training
+from vbot_campaign.study.storage import open_storage
+from vbot_campaign.study.study import CampaignStudy
+from vbot_campaign.supervisor.monitor import TrialMonitor
+
+
+@pytest.fixture
+def study(tmp_path):
+    storage = open_storage(CampaignPaths(tmp_path))
+    study = CampaignStudy.create(storage, study_spec())
+    study.ask()
+    study.ledger.open_attempt(0, slot="cpu:0", first_env_step=0)
+    yield study
+    storage.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = TrialPaths(tmp_path / "toy" / "trials" / "0000")
+    folder.checkpoints.mkdir(parents=True)
+    return folder
+
+
+def monitor(study, folder):
+    return TrialMonitor(study, 0, folder, resolve_training(study.spec, {}))
+
+
+def progress(iteration, success=5, memory=50.0):
+    return {
+        "kind": "progress",
+        "iteration": iteration,
+        "env_steps": 1000 * iteration,
+        "episodes": EpisodeTotals(finished=10, success=success).as_dict(),
+        "timing": {"env_steps_per_s": 100.0 * iteration},
+        "memory": {"rss_mb": memory, "device_mb": None},
+    }
+
+
+def log(folder, *lines):
+    for line in lines:
+        fs.append_line(folder.metrics, line)
+
+
+def steps(news):
+    return [report.env_step for report in news.reports]
+
+
+def test_lines_become_reports_and_bookkeeping(study, folder):
+    follow = monitor(study, folder)
+    assert not follow.poll(1).changed, "no file yet"
+    log(folder, *[progress(i, memory=60 - i) for i in range(1, 5)])
+    assert steps(follow.poll(1)) == [3000]
+    trial = study.trial(0)
+    assert (trial.env_steps, trial.env_steps_per_s, trial.reports) == (4000, 400.0, {3000: 0.5})
+    assert trial.parts["success_rate"] == 0.5
+    assert (trial.attempts[0].last_env_step, trial.attempts[0].memory_peak_mb) == (4000, 59.0)
+    assert not follow.poll(1).changed
+
+
+def test_a_new_monitor_finds_its_place_and_repeats_nothing(study, folder):
+    log(folder, *[progress(i) for i in range(1, 8)])
+    assert steps(monitor(study, folder).poll(1)) == [3000, 6000]
+    follow = monitor(study, folder)
+    assert steps(follow.poll(1)) == []
+    log(folder, progress(8), progress(9))
+    assert steps(follow.poll(1)) == [9000]
+
+
+def test_a_worker_that_takes_lines_back_and_writes_them_again_changes_no_report(study, folder):
+    follow = monitor(study, folder)
+    log(folder, *[progress(i) for i in range(1, 9)])
+    assert steps(follow.poll(1)) == [3000, 6000]
+    kept = fs.read_lines(folder.metrics)[:5]
+    fs.write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+    follow.poll(1)
+    assert study.trial(0).env_steps == 5000
+    log(folder, *[progress(i, success=9) for i in range(6, 10)])
+    assert steps(follow.poll(1)) == [9000]
+    # Iterations 7 and 8 counted when they were first seen, 9 is new: (5 + 5 + 9) / 30.
+    assert study.trial(0).reports == {3000: 0.5, 6000: 0.5, 9000: pytest.approx(19 / 30)}
+
+
+def test_lines_of_another_worker_that_are_incomplete_or_torn_are_passed_over(study, folder):
+    follow = monitor(study, folder)
+    log(folder, {"kind": "progress"}, {"kind": "evaluation", "score": 1.0}, {"hello": 1}, progress(1))
+    with folder.metrics.open("a") as file:
+        file.write('{"kind": "progress", "iterat')
+    assert follow.poll(1).changed
+    assert study.trial(0).env_steps == 1000
+
+
+def test_alerts_are_passed_on_once(study, folder):
+    follow = monitor(study, folder)
+    log(folder, {"kind": "alert", "level": "warning", "cause": "kl", "message": "KL is large", "time": "t1"})
+    assert follow.poll(1).alerts == ["warning: KL is large"]
+    fs.write_text(folder.metrics, folder.metrics.read_text())
+    assert follow.poll(1).alerts == []
+
+
+def test_checkpoints_are_booked_with_their_path_in_the_study(study, folder):
+    line = {"file": "agent_5000.pt", "env_steps": 5000, "kind": "resume", "sha256": "ab", "bytes": 3}
+    fs.append_line(folder.checkpoint_log, {**line, "time": "2026-01-31T23:59:59Z", "score": None, "parts": None})
+    monitor(study, folder).poll(1)
+    (checkpoint,) = study.trial(0).checkpoints
+    assert checkpoint.path == "trials/0000/checkpoints/agent_5000.pt"
+
+
+def test_only_a_result_of_the_attempt_itself_counts(study, folder):
+    follow = monitor(study, folder)
+    assert follow.result("t2") is None
+    fs.write_json(
+        folder.result, {"state": "stopped", "reason": "", "attempt": 1, "env_steps": 1, "iteration": 1, "token": "t1"}
+    )
+    assert follow.result("t2") is None
+    assert follow.result("t1").state == "stopped"
+    folder.result.write_text("{}")
+    assert follow.result("t1") is None

@@ -1,0 +1,75 @@
+"""Worker processes: real ones, with real signals."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+import psutil
+import pytest
+
+from vbot_campaign.errors import StudyError
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.study.owner import process_alive
+from vbot_campaign.supervisor.process import WorkerProcess, exit_words
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return TrialPaths(tmp_path)
+
+
+def spawn(folder, code):
+    return WorkerProcess.spawn(folder, os.environ, [sys.executable, "-c", code])
+
+
+def wait_for(condition, timeout_s=10.0):
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+def test_a_worker_runs_on_its_folder_in_its_own_session_and_prints_into_its_log(folder):
+    folder.log.write_text("attempt 1\n")
+    process = spawn(folder, "import os, sys; print(sys.argv[1], os.getsid(0) == os.getpid()); sys.exit(3)")
+    assert process_alive(process.pid, process.started)
+    assert process.wait(10) == 3
+    assert folder.log.read_text() == f"attempt 1\n{folder.root} True\n"
+    assert not process_alive(process.pid, process.started)
+
+
+def test_what_a_worker_started_goes_with_it(folder):
+    code = (
+        "import subprocess, sys, os\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "print(child.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    process = spawn(folder, code)
+    assert process.wait(10) == 0
+    child = int(folder.log.read_text())
+    wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_signals_reach_the_whole_group(folder):
+    process = spawn(folder, "import time; print('up', flush=True); time.sleep(60)")
+    wait_for(lambda: folder.log.read_text() == "up\n")
+    assert process.poll() is None
+    process.terminate()
+    assert process.wait(10) == -15
+    process.kill()  # one that is gone is left alone
+
+
+def test_a_command_that_does_not_exist_is_named(folder):
+    with pytest.raises(StudyError, match="cannot start the worker /no/such/python: No such file"):
+        WorkerProcess.spawn(folder, os.environ, ["/no/such/python"])
+
+
+def test_the_end_of_a_process_in_words(folder):
+    assert exit_words(-9, folder.log) == "killed by SIGKILL"
+    assert exit_words(3, folder.log) == "exit code 3 without a result"
+    folder.log.write_text("Traceback\nMemoryError: no more\n\n")
+    assert exit_words(3, folder.log) == "exit code 3 without a result: MemoryError: no more"
+    assert exit_words(None, folder.log) == "ended unseen"

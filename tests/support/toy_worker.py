@@ -1,0 +1,176 @@
+"""A worker that keeps to the protocol and trains nothing: a whole trial takes tenths of a second.
+
+Run on a folder like the real one: ``python toy_worker.py TRIAL_DIR``. Its success rate grows linearly over the
+trial up to `quality`, which is 1 at a learning rate of 3e-4 and falls off on both sides.
+
+``TOY_PLAN`` tells chosen attempts to misbehave: JSON of trial number -> attempt number -> behaviour, with ``*`` for
+any. Behaviours in the middle of the training: ``kill`` (SIGKILL to itself), ``exit N``, ``hang`` (and deaf to
+everything but SIGKILL from the start), ``failed``, ``invalid``, ``diverged``, ``out_of_memory``; at the end
+``scoreless``; at the start ``exit at start N``.
+``TOY_ITERATION_S`` is the duration of an iteration.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from vbot_campaign import events, fs
+from vbot_campaign.events import Ended, Result
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.outcomes import EpisodeTotals
+
+EPISODES = 100
+CHECKPOINT_EVERY = 5
+KEEP_LAST = 2
+
+_sigterm = False
+
+
+def main(folder: TrialPaths) -> int:
+    """Train the folder's trial, or what is left of it, and return the exit code."""
+    signal.signal(signal.SIGTERM, _note_sigterm)
+    spec = fs.read_json(folder.spec)
+    behaviour = _behaviour(spec)
+    if behaviour.startswith("exit at start"):
+        print("ModuleNotFoundError: No module named 'robots'")
+        return int(behaviour.split()[-1])
+    with fs.hold_lock(folder.lock, what=str(folder.root)):
+        result = _train(folder, spec, behaviour)
+        result.write(folder.result)
+    return events.EXIT_CODES[result.state]
+
+
+def quality(parameters: dict[str, Any]) -> float:
+    """Return the success rate at the end of a training."""
+    return math.exp(-abs(math.log(parameters.get("ppo.learning_rate", 3e-4) / 3e-4)))
+
+
+def _note_sigterm(number: int, frame: FrameType | None) -> None:
+    global _sigterm
+    _sigterm = True
+
+
+def _behaviour(spec: dict[str, Any]) -> str:
+    plan = json.loads(os.environ.get("TOY_PLAN", "{}"))
+    attempts = plan.get(str(spec["trial"]), plan.get("*", {}))
+    return attempts.get(str(spec["attempt"]), attempts.get("*", ""))
+
+
+def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
+    training = spec["training"]
+    steps = training["num_envs"] * training["ppo"]["rollouts"]
+    last = -(-training["env_steps"] // steps)
+    iteration = _resume(folder)
+    pause = float(os.environ.get("TOY_ITERATION_S", "0.01"))
+    while iteration < last:
+        iteration += 1
+        time.sleep(pause)
+        _log_progress(folder, spec, iteration, last, steps)
+        if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
+            _checkpoint(folder, spec, iteration, steps)
+        if (
+            iteration == last // 2 + 1 and behaviour
+        ):  # right after a checkpoint, so that a resumed attempt gets here too
+            ended = _misbehave(behaviour)
+            if ended is not None:
+                return _result(spec, ended, "as planned", iteration, steps)
+        reason = "SIGTERM" if _sigterm else events.stop_requested(folder.stop_request, spec["token"])
+        if reason is not None and iteration < last and behaviour != "hang":
+            _checkpoint(folder, spec, iteration, steps)
+            return _result(spec, Ended.STOPPED, reason, iteration, steps)
+    return _finish(folder, spec, iteration, steps, behaviour)
+
+
+def _misbehave(behaviour: str) -> Ended | None:
+    if behaviour == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour.startswith("exit "):
+        os._exit(int(behaviour.split()[-1]))
+    while behaviour == "hang":
+        time.sleep(0.05)
+    return Ended(behaviour) if behaviour in {state.value for state in Ended} else None
+
+
+def _finish(folder: TrialPaths, spec: dict[str, Any], iteration: int, steps: int, behaviour: str) -> Result:
+    if behaviour == "scoreless":
+        return _result(spec, Ended.FINISHED, "", iteration, steps)
+    episodes = _episodes(spec, 1.0)
+    parts = episodes.parts()
+    assert parts is not None
+    best = folder.checkpoints / "best_agent.pt"
+    fs.write_json(best, {"iteration": iteration})
+    _log_checkpoint(folder, spec, best, "best", iteration, steps, parts)
+    score = parts["success_rate"]
+    return _result(
+        spec, Ended.FINISHED, "", iteration, steps, score=score, parts=parts, episodes=episodes.as_dict(),
+        final_score=score, best_checkpoint=best.name, last_checkpoint=f"agent_{iteration * steps}.pt",
+    )  # fmt: skip
+
+
+def _result(spec: dict[str, Any], state: Ended, reason: str, iteration: int, steps: int, **more: Any) -> Result:
+    return Result(
+        state=state, reason=reason, attempt=spec["attempt"], token=spec["token"], env_steps=iteration * steps,
+        iteration=iteration, **more,
+    )  # fmt: skip
+
+
+def _episodes(spec: dict[str, Any], share: float) -> EpisodeTotals:
+    success = round(EPISODES * quality(spec["parameters"]) * share)
+    return EpisodeTotals(
+        finished=EPISODES, success=success, reached=success, timed_out=EPISODES - success, goal_progress=success,
+        time_to_goal=5.0 * EPISODES, length=800.0 * EPISODES, reward=3.0 * success,
+    )  # fmt: skip
+
+
+def _log_progress(folder: TrialPaths, spec: dict[str, Any], iteration: int, last: int, steps: int) -> None:
+    line = {
+        "v": 1, "kind": "progress", "time": events.utc_now(), "attempt": spec["attempt"], "token": spec["token"],
+        "iteration": iteration, "env_steps": iteration * steps,
+        "episodes": _episodes(spec, iteration / last).as_dict(),
+        "timing": {"env_steps_per_s": 50_000.0}, "memory": {"rss_mb": 40.0 + iteration, "device_mb": None},
+    }  # fmt: skip
+    fs.append_line(folder.metrics, line)
+
+
+def _checkpoint(folder: TrialPaths, spec: dict[str, Any], iteration: int, steps: int) -> None:
+    file = folder.checkpoint(iteration * steps)
+    fs.write_json(file, {"iteration": iteration})
+    _log_checkpoint(folder, spec, file, "resume", iteration, steps, None)
+    kept = sorted(folder.checkpoints.glob("agent_*.pt"), key=lambda path: int(path.stem.removeprefix("agent_")))
+    for old in kept[:-KEEP_LAST]:
+        old.unlink()
+        fs.append_line(folder.checkpoint_log, {"file": old.name, "deleted": True})
+
+
+def _log_checkpoint(
+    folder: TrialPaths, spec: dict[str, Any], file: Path, kind: str, iteration: int, steps: int, parts: Any
+) -> None:
+    line = {
+        "file": file.name, "env_steps": iteration * steps, "iteration": iteration, "sha256": fs.sha256(file),
+        "bytes": file.stat().st_size, "kind": kind, "score": parts and parts["success_rate"], "parts": parts,
+        "time": events.utc_now(), "attempt": spec["attempt"],
+    }  # fmt: skip
+    fs.append_line(folder.checkpoint_log, line, sync=True)
+
+
+def _resume(folder: TrialPaths) -> int:
+    """Return the iteration of the newest checkpoint, and take back what was logged after it."""
+    lines = fs.read_lines(folder.checkpoint_log)
+    files = {line["file"] for line in lines if line.get("kind") == "resume"}
+    there = [fs.read_json(folder.checkpoints / name) for name in files if (folder.checkpoints / name).exists()]
+    iteration = max((content["iteration"] for content in there), default=0)
+    kept = [line for line in fs.read_lines(folder.metrics) if line["iteration"] <= iteration]
+    fs.write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+    return iteration
+
+
+if __name__ == "__main__":
+    sys.exit(main(TrialPaths(Path(sys.argv[1]))))

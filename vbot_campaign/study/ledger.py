@@ -1,0 +1,276 @@
+"""What happened to a study's trials, beside their scores: attempts, checkpoints, leases and hours.
+
+Each method is one short transaction. The supervisor is the only writer.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from vbot_campaign.study.owner import Owner
+from vbot_campaign.study.snapshot import AttemptView, CheckpointView
+from vbot_campaign.study.storage import CampaignStorage
+from vbot_campaign.study.tables import AttemptRow, CheckpointRow, LeaseRow, SessionRow, TrialRow
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Who owns the study."""
+
+    owner: Owner
+    since: datetime
+    until: datetime
+    slots: tuple[str, ...] = ()
+
+    def is_held(self) -> bool:
+        """Tell whether the owner is at work: by its process on this host, by the date elsewhere."""
+        return self.owner.is_alive() if self.owner.is_local else datetime.now(UTC) < self.until
+
+
+@dataclass
+class TrialEntry:
+    """Everything the ledger knows of one trial."""
+
+    folder: str | None = None
+    reason: str = ""
+    prune_reason: str | None = None
+    env_steps: int = 0
+    env_steps_per_s: float | None = None
+    parts: dict[str, float] | None = None
+    evaluation: dict[str, float] | None = None
+    attempts: list[AttemptView] = field(default_factory=list)
+    checkpoints: list[CheckpointView] = field(default_factory=list)
+
+
+class Ledger:
+    """Reads and writes our own tables for one study."""
+
+    def __init__(self, storage: CampaignStorage, study: str) -> None:
+        self._storage = storage
+        self._study = study
+
+    # --- trials -------------------------------------------------------------------------------------------------
+
+    def update_trial(self, trial: int, **values: Any) -> None:
+        """Set columns of a trial's row, which is made if missing.
+
+        Args:
+            trial: Trial number.
+            **values: Columns of `TrialRow`.
+        """
+        with self._storage.session() as session:
+            row = _trial_row(session, self._study, trial)
+            for name, value in values.items():
+                setattr(row, name, value)
+
+    def entries(self, trials: Collection[int]) -> dict[int, TrialEntry]:
+        """Return what is known of the given trials; one that is unknown has an empty entry.
+
+        The cost grows with the number of trials asked for, not with the size of the study.
+        """
+        entries = {number: TrialEntry() for number in trials}
+        with self._storage.session() as session:
+            for row in self._rows(session, TrialRow, trials):
+                entries[row.trial] = _entry(row)
+            for attempt in self._rows(session, AttemptRow, trials, AttemptRow.number):
+                entries[attempt.trial].attempts.append(_attempt_view(attempt))
+            for checkpoint in self._rows(session, CheckpointRow, trials, CheckpointRow.env_steps):
+                if not checkpoint.deleted:
+                    entries[checkpoint.trial].checkpoints.append(_checkpoint_view(checkpoint))
+        return entries
+
+    def entry(self, trial: int) -> TrialEntry:
+        """Return what is known of one trial."""
+        return self.entries([trial])[trial]
+
+    def _rows(self, session: Session, table: Any, trials: Collection[int], *order: Any) -> list[Any]:
+        query = sa.select(table).where(table.study == self._study, table.trial.in_(trials)).order_by(*order)
+        return list(session.scalars(query))
+
+    # --- attempts -----------------------------------------------------------------------------------------------
+
+    def open_attempt(self, trial: int, *, slot: str, first_env_step: int) -> AttemptView:
+        """Record that an attempt is about to start, before its process exists.
+
+        Returns:
+            The attempt with its number (1 for the first) and a fresh token.
+        """
+        with self._storage.session() as session:
+            _trial_row(session, self._study, trial)
+            session.flush()
+            last = sa.select(sa.func.max(AttemptRow.number)).where(*self._of(AttemptRow, trial))
+            row = AttemptRow(
+                study=self._study,
+                trial=trial,
+                number=(session.scalar(last) or 0) + 1,
+                token=secrets.token_hex(8),
+                host=Owner.here().host,
+                slot=slot,
+                started=datetime.now(UTC),
+                first_env_step=first_env_step,
+                last_env_step=first_env_step,
+            )
+            session.add(row)
+            session.flush()
+            return _attempt_view(row)
+
+    def update_attempt(self, trial: int, number: int, **values: Any) -> None:
+        """Set columns of an attempt's row.
+
+        Args:
+            trial: Trial number.
+            number: Attempt number.
+            **values: Columns of `AttemptRow`.
+        """
+        with self._storage.session() as session:
+            where = (*self._of(AttemptRow, trial), AttemptRow.number == number)
+            session.execute(sa.update(AttemptRow).where(*where).values(**values))
+
+    def close_attempt(self, trial: int, number: int, *, reason: str, exit_code: int | None, died: bool) -> None:
+        """Record that an attempt ended now.
+
+        Args:
+            trial: Trial number.
+            number: Attempt number.
+            reason: Why, in words.
+            exit_code: Of the process; negative for a signal, None when nobody saw it end.
+            died: It ended without being asked and without a result.
+        """
+        self.update_attempt(trial, number, reason=reason, exit_code=exit_code, died=died, ended=datetime.now(UTC))
+
+    def deaths(self, trial: int) -> int:
+        """Return how many attempts of a trial died."""
+        query = sa.select(sa.func.count()).select_from(AttemptRow).where(*self._of(AttemptRow, trial), AttemptRow.died)
+        with self._storage.session() as session:
+            return session.scalar(query) or 0
+
+    def _of(self, table: Any, trial: int) -> tuple[sa.ColumnElement[bool], sa.ColumnElement[bool]]:
+        return table.study == self._study, table.trial == trial
+
+    # --- checkpoints --------------------------------------------------------------------------------------------
+
+    def record_checkpoint(self, trial: int, path: str, line: Mapping[str, Any]) -> None:
+        """Record a line of ``checkpoints.jsonl``. Recording it again changes nothing.
+
+        Args:
+            trial: Trial number.
+            path: The file, relative to the study's folder.
+            line: The line, see `vbot_campaign.events`; with ``deleted`` it says that the file was removed.
+        """
+        with self._storage.session() as session:
+            row = session.get(CheckpointRow, (self._study, path))
+            if line.get("deleted"):
+                if row is not None:
+                    row.deleted = True
+                return
+            if row is not None and row.sha256 != line["sha256"]:
+                row.verified = None
+            verified = row.verified if row is not None else None
+            session.merge(_checkpoint_row(self._study, trial, path, line, verified))
+
+    def mark_verified(self, path: str, when: datetime) -> None:
+        """Record that a checkpoint's hash was found right."""
+        where = (CheckpointRow.study == self._study, CheckpointRow.path == path)
+        with self._storage.session() as session:
+            session.execute(sa.update(CheckpointRow).where(*where).values(verified=when))
+
+    # --- lease and hours ----------------------------------------------------------------------------------------
+
+    def lease(self) -> Lease | None:
+        """Return the last lease of the study, held or not."""
+        with self._storage.session() as session:
+            row = session.get(LeaseRow, self._study)
+            return None if row is None else _lease(row)
+
+    def begin_session(self, owner: Owner, slots: Collection[str], lease_s: float) -> int:
+        """Take the lease and start counting hours.
+
+        Returns:
+            Number of the session, for `beat`.
+        """
+        now = datetime.now(UTC)
+        until = now + timedelta(seconds=lease_s)
+        with self._storage.session() as session:
+            session.merge(LeaseRow(study=self._study, since=now, until=until, slots=list(slots), **vars(owner)))
+            row = SessionRow(study=self._study, host=owner.host, pid=owner.pid, started=now, seen=now)
+            session.add(row)
+            session.flush()
+            return row.id
+
+    def beat(self, session_id: int, seconds: float, lease_s: float) -> None:
+        """Renew the lease and add to the hours.
+
+        Args:
+            session_id: From `begin_session`.
+            seconds: Time at work in this session so far.
+            lease_s: Until then, counted from now, the lease holds.
+        """
+        now = datetime.now(UTC)
+        with self._storage.session() as session:
+            row = session.get_one(SessionRow, session_id)
+            row.seen, row.seconds = now, seconds
+            lease = session.get_one(LeaseRow, self._study)
+            lease.until = now + timedelta(seconds=lease_s)
+
+    def end_session(self, session_id: int, seconds: float) -> None:
+        """Count the last seconds and give the lease back."""
+        self.beat(session_id, seconds, lease_s=0.0)
+        with self._storage.session() as session:
+            session.execute(sa.delete(LeaseRow).where(LeaseRow.study == self._study))
+
+    def hours_used(self) -> float:
+        """Return the hours that supervisors were at work on the study."""
+        query = sa.select(sa.func.sum(SessionRow.seconds)).where(SessionRow.study == self._study)
+        with self._storage.session() as session:
+            return (session.scalar(query) or 0.0) / 3600.0
+
+
+def _trial_row(session: Session, study: str, trial: int) -> TrialRow:
+    row = session.get(TrialRow, (study, trial))
+    if row is None:
+        row = TrialRow(study=study, trial=trial, reason="", env_steps=0)
+        session.add(row)
+    return row
+
+
+def _entry(row: TrialRow) -> TrialEntry:
+    names = ("folder", "reason", "prune_reason", "env_steps", "env_steps_per_s", "parts", "evaluation")
+    return TrialEntry(**{name: getattr(row, name) for name in names})
+
+
+def _attempt_view(row: AttemptRow) -> AttemptView:
+    return AttemptView(**{name: getattr(row, name) for name in AttemptView.__dataclass_fields__})
+
+
+def _checkpoint_view(row: CheckpointRow) -> CheckpointView:
+    return CheckpointView(**{name: getattr(row, name) for name in CheckpointView.__dataclass_fields__})
+
+
+def _checkpoint_row(
+    study: str, trial: int, path: str, line: Mapping[str, Any], verified: datetime | None
+) -> CheckpointRow:
+    return CheckpointRow(
+        study=study,
+        trial=trial,
+        path=path,
+        env_steps=int(line["env_steps"]),
+        kind=str(line["kind"]),
+        sha256=str(line["sha256"]),
+        bytes=int(line["bytes"]),
+        score=line.get("score"),
+        metrics=line.get("parts"),
+        created=datetime.fromisoformat(line["time"]),
+        verified=verified,
+        deleted=False,
+    )
+
+
+def _lease(row: LeaseRow) -> Lease:
+    return Lease(Owner(row.host, row.pid, row.pid_started), row.since, row.until, tuple(row.slots))

@@ -1,0 +1,310 @@
+"""One study: Optuna's half and ours, behind the words of this program.
+
+A trial is created in one transaction with its whole point, and stays RUNNING for Optuna over all its attempts: same
+number, same curve. Whether a worker is at it just now is our own bookkeeping. No trial is ever cloned.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from vbot_campaign.errors import StudyChangedError, StudyError, StudyNotFoundError, did_you_mean
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.loading import definition, study_from_definition
+from vbot_campaign.spec.resolve import definition_changes
+from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.study import grid, samplers
+from vbot_campaign.study.ledger import Ledger
+from vbot_campaign.study.pruners import build_pruner
+from vbot_campaign.study.snapshot import StudySnapshot, TrialView
+from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
+from vbot_campaign.study.views import ViewCache, lease_view
+
+DEFINITION = "definition"
+STATUS = "status"
+CREATED = "created"
+SKIPPED = "skipped"
+
+DEAD_SUPERVISOR = "its supervisor is gone; resume it"
+
+
+class CampaignStudy:
+    """A study in the database. One process, the supervisor, writes to it."""
+
+    def __init__(self, storage: CampaignStorage, spec: StudySpec, created: datetime) -> None:
+        """Use `create` or `open` instead."""
+        self.storage = storage
+        self.spec = spec
+        self.created = created
+        self.ledger = Ledger(storage, spec.study)
+        self._views = ViewCache(spec, self.ledger)
+        self._study_id = storage.optuna.get_study_id_from_name(spec.study)
+        # Points are drawn elsewhere (see samplers); this object only stores, prunes and tells.
+        self._optuna = optuna.load_study(
+            study_name=spec.study,
+            storage=storage.optuna,
+            sampler=optuna.samplers.RandomSampler(seed=0),
+            pruner=build_pruner(spec),
+        )
+
+    @classmethod
+    def create(cls, storage: CampaignStorage, spec: StudySpec) -> CampaignStudy:
+        """Store a new study, or open it if it is stored already with the same definition.
+
+        A definition that only raises a budget replaces the stored one.
+
+        Raises:
+            StudyChangedError: The stored definition differs in more than a raised budget.
+            SpecError: The pruner cannot be built.
+            StudyError: The grid is too large.
+        """
+        # What cannot be built is refused before anything is stored.
+        build_pruner(spec)
+        if spec.sampler.name == "grid":
+            grid.check_size(spec)
+        study = optuna.create_study(
+            study_name=spec.study, storage=storage.optuna, direction="maximize", load_if_exists=True
+        )
+        stored = study.user_attrs
+        if DEFINITION not in stored:
+            study.set_user_attr(CREATED, datetime.now(UTC).isoformat())
+            study.set_user_attr(STATUS, {"state": "created", "reason": ""})
+            study.set_user_attr(DEFINITION, definition(spec))
+        elif _raises_budget(study_from_definition(stored[DEFINITION]), spec):
+            study.set_user_attr(DEFINITION, definition(spec))
+        return cls.open(storage, spec.study)
+
+    @classmethod
+    def open(cls, storage: CampaignStorage, name: str) -> CampaignStudy:
+        """Open a stored study.
+
+        Raises:
+            StudyNotFoundError: No study of that name; the message has the nearest ones.
+            StudyError: It was not made by this program.
+        """
+        names = _names(storage)
+        if name not in names:
+            known = ", ".join(names) or "none yet"
+            raise StudyNotFoundError(f"study '{name}': not found.{did_you_mean(name, names)} Known studies: {known}.")
+        attrs = storage.optuna.get_study_user_attrs(storage.optuna.get_study_id_from_name(name))
+        if DEFINITION not in attrs:
+            raise StudyError(f"study '{name}': has no definition; it was not made by vbot-campaign.")
+        return cls(storage, study_from_definition(attrs[DEFINITION]), datetime.fromisoformat(attrs[CREATED]))
+
+    # --- trials -------------------------------------------------------------------------------------------------
+
+    def ask(self) -> TrialView | None:
+        """Create the next trial with its point, in one transaction.
+
+        Returns:
+            The trial, waiting; None when the sampler has no further point (an exhausted grid).
+
+        Raises:
+            StudyError: The constraints refuse everything that is drawn.
+        """
+        drawn = samplers.draw(self.spec, self._trials())
+        if drawn is None:
+            return None
+        template = optuna.trial.create_trial(
+            state=OptunaState.RUNNING,
+            params=drawn.params,
+            distributions=drawn.distributions,
+            system_attrs=drawn.system_attrs,
+            user_attrs={SKIPPED: drawn.skipped} if drawn.skipped else {},
+        )
+        self._optuna.add_trial(template)
+        return self.trial(len(self._trials()) - 1)
+
+    def report(self, number: int, step: int, score: float) -> bool:
+        """Store the score at a step of the canonical grid.
+
+        Args:
+            number: Trial number.
+            step: Env step.
+            score: The objective there.
+
+        Returns:
+            False when the step had a score already, which then stays as it is.
+        """
+        trial = self._trial(number)
+        if step in trial.intermediate_values:
+            return False
+        self.storage.optuna.set_trial_intermediate_value(self._trial_id(number), step, score)
+        return True
+
+    def should_prune(self, number: int) -> bool:
+        """Ask the pruner about a trial after its last report."""
+        return self._optuna.pruner.prune(self._optuna, self._trial(number))
+
+    def complete(
+        self, number: int, score: float, parts: Mapping[str, float] | None, evaluation: Mapping[str, float] | None
+    ) -> None:
+        """End a trial with its score.
+
+        Args:
+            number: Trial number.
+            score: The objective of its evaluation.
+            parts: Score parts of the evaluation.
+            evaluation: `EpisodeTotals` of the evaluation.
+        """
+        values: dict[str, Any] = {"reason": "trained and evaluated"}
+        if parts is not None:
+            values["parts"] = dict(parts)
+        if evaluation is not None:
+            values["evaluation"] = dict(evaluation)
+        self._end(number, OptunaState.COMPLETE, values, score)
+
+    def prune(self, number: int, reason: str) -> None:
+        """End a trial that the pruner stopped; its score is the last reported one."""
+        self._end(number, OptunaState.PRUNED, {"reason": reason})
+
+    def fail(self, number: int, reason: str) -> None:
+        """End a trial that has no score."""
+        self._end(number, OptunaState.FAIL, {"reason": reason})
+
+    def _end(self, number: int, state: OptunaState, values: dict[str, Any], score: float | None = None) -> None:
+        # The state goes last: whoever sees a finished trial sees all of it, and a crash before that is made good.
+        self.ledger.update_trial(number, **values)
+        trial_id = self._trial_id(number)
+        shown = {"reason": values["reason"], **(values.get("parts") or {})}
+        for key, value in shown.items():
+            self.storage.optuna.set_trial_user_attr(trial_id, key, value)
+        self._optuna.tell(number, score, state=state)
+        self._views.forget(number)
+
+    def trial(self, number: int) -> TrialView:
+        """Return one trial. Only for the owner of the study: an open attempt counts as running."""
+        return self._views.views([self._trial(number)], supervised=True)[0]
+
+    def _trials(self) -> list[FrozenTrial]:
+        return self.storage.optuna.get_all_trials(self._study_id, deepcopy=False)
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.storage.optuna.get_trial(self._trial_id(number))
+
+    def _trial_id(self, number: int) -> int:
+        return self.storage.optuna.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    # --- the study ----------------------------------------------------------------------------------------------
+
+    def set_status(self, state: str, reason: str) -> None:
+        """Store the state of the study: ``created``, ``running``, ``stopped`` or ``finished``, and why."""
+        self._optuna.set_user_attr(STATUS, {"state": state, "reason": reason})
+
+    def definition_stored(self) -> Any:
+        """Return the definition as it is in the database now."""
+        return self.storage.optuna.get_study_user_attrs(self._study_id)[DEFINITION]
+
+    def forget(self, number: int) -> None:
+        """Read a finished trial again at the next snapshot, after its checkpoints changed."""
+        self._views.forget(number)
+
+    def snapshot(self) -> StudySnapshot:
+        """Return a picture of the study. What it costs depends on the unfinished trials only."""
+        lease = self.ledger.lease()
+        supervisor = lease_view(lease)
+        trials = self._trials()
+        views = self._views.views(trials, supervised=supervisor is not None)
+        state, reason = self._status(supervisor is not None)
+        return StudySnapshot(
+            spec=self.spec,
+            created=self.created,
+            state=state,
+            reason=reason,
+            hours_used=self.ledger.hours_used(),
+            env_steps_used=sum(view.env_steps for view in views),
+            skipped=sum(trial.user_attrs.get(SKIPPED, 0) for trial in trials),
+            trials=views,
+            supervisor=supervisor,
+            slots=lease.slots if lease is not None and supervisor is not None else (),
+        )
+
+    def _status(self, supervised: bool) -> tuple[str, str]:
+        status = self.storage.optuna.get_study_user_attrs(self._study_id)[STATUS]
+        if status["state"] == "running" and not supervised:
+            return "stopped", DEAD_SUPERVISOR
+        return status["state"], status["reason"]
+
+    def close(self) -> None:
+        """Close the database."""
+        self.storage.close()
+
+
+def study_names(paths: CampaignPaths) -> list[str]:
+    """Return the names of all studies, sorted; none when there is no database."""
+    if not paths.database.exists():
+        return []
+    reader = _reader(paths)
+    with storage_errors(reader.storage.url):
+        return _names(reader.storage)
+
+
+def load_snapshot(paths: CampaignPaths, name: str) -> StudySnapshot:
+    """Return a picture of a study, without changing anything.
+
+    May be called every second: the database stays open between calls and finished trials are not read again.
+
+    Raises:
+        StudyNotFoundError: No study of that name.
+        StorageError: The database cannot be read.
+    """
+    reader = _reader(paths)
+    with storage_errors(reader.storage.url):
+        return reader.study(name).snapshot()
+
+
+def close_readers() -> None:
+    """Close the databases that `load_snapshot` keeps open."""
+    while _readers:
+        _readers.popitem()[1].storage.close()
+
+
+class _Reader:
+    """An open database with the studies that were looked at."""
+
+    def __init__(self, paths: CampaignPaths) -> None:
+        self.storage = open_storage(paths, read_only=True)
+        self._studies: dict[str, tuple[Any, CampaignStudy]] = {}
+
+    def study(self, name: str) -> CampaignStudy:
+        """Return a study, opened again when its definition changed (a raised budget)."""
+        opened = self._studies.get(name)
+        if opened is not None and opened[1].definition_stored() == opened[0]:
+            return opened[1]
+        study = CampaignStudy.open(self.storage, name)
+        self._studies[name] = (study.definition_stored(), study)
+        return study
+
+
+_readers: dict[tuple[str, int], _Reader] = {}
+atexit.register(close_readers)
+
+
+def _reader(paths: CampaignPaths) -> _Reader:
+    # The inode tells a database that was deleted and made again from the one that is open.
+    inode = paths.database.stat().st_ino if paths.database.exists() else 0
+    key = (paths.database_url, inode)
+    if key not in _readers:
+        _readers[key] = _Reader(paths)
+    return _readers[key]
+
+
+def _names(storage: CampaignStorage) -> list[str]:
+    return sorted(study.study_name for study in storage.optuna.get_all_studies())
+
+
+def _raises_budget(stored: StudySpec, new: StudySpec) -> bool:
+    changes = definition_changes(stored, new)
+    if changes and not changes.only_raises_budget:
+        raise StudyChangedError(
+            f"study '{new.study}': the file differs from the stored study: {'; '.join(changes.differences)}. "
+            "Give the changed study a new name, or put the file back; only a budget may be raised."
+        )
+    return bool(changes)

@@ -1,0 +1,135 @@
+"""Our own tables, beside Optuna's in the same database.
+
+They hold what Optuna has no place for: attempts, leases, checkpoints, and the hours a supervisor was at work. Rows are
+tied to Optuna's by study name and trial number, without foreign keys into Optuna's tables, so that its own tools and
+migrations never meet a constraint they do not know.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+SCHEMA_VERSION = 1
+
+
+class UtcDateTime(sa.types.TypeDecorator[datetime]):
+    """An aware UTC time; SQLite keeps no time zone, so it is taken off and put back."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Store naive UTC."""
+        return None if value is None else value.astimezone(UTC).replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """Return aware UTC."""
+        return None if value is None else value.replace(tzinfo=UTC)
+
+
+class Base(DeclarativeBase):
+    """Base of our tables."""
+
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: sa.JSON, list[str]: sa.JSON, str: sa.String(255)}  # noqa: RUF012
+
+
+class Schema(Base):
+    """One row: the version of these tables."""
+
+    __tablename__ = "campaign_schema"
+
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class TrialRow(Base):
+    """What is known of a trial beside its point and its reports."""
+
+    __tablename__ = "campaign_trials"
+
+    study: Mapped[str] = mapped_column(primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    folder: Mapped[str | None]
+    """Relative to the study's folder, with forward slashes."""
+    reason: Mapped[str] = mapped_column(sa.Text, default="")
+    prune_reason: Mapped[str | None] = mapped_column(sa.Text)
+    """Set when the pruner has spoken, before the worker is asked to stop: a crash in between loses no verdict."""
+    env_steps: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    env_steps_per_s: Mapped[float | None]
+    parts: Mapped[dict[str, Any] | None]
+    evaluation: Mapped[dict[str, Any] | None]
+
+
+class AttemptRow(Base):
+    """One worker process on a trial."""
+
+    __tablename__ = "campaign_attempts"
+
+    study: Mapped[str] = mapped_column(primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    token: Mapped[str]
+    host: Mapped[str]
+    pid: Mapped[int | None]
+    pid_started: Mapped[float | None]
+    slot: Mapped[str]
+    started: Mapped[datetime]
+    ended: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(sa.Text)
+    exit_code: Mapped[int | None]
+    died: Mapped[bool] = mapped_column(default=False)
+    """Ended without being asked and without a result: counts towards `max_attempts`."""
+    first_env_step: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    last_env_step: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    memory_peak_mb: Mapped[float | None]
+
+
+class LeaseRow(Base):
+    """Who owns a study, and until when unless it says so again."""
+
+    __tablename__ = "campaign_leases"
+
+    study: Mapped[str] = mapped_column(primary_key=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    pid_started: Mapped[float]
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    slots: Mapped[list[str]]
+
+
+class SessionRow(Base):
+    """One life of a supervisor, with the seconds it was at work as of its last beat."""
+
+    __tablename__ = "campaign_sessions"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    study: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    started: Mapped[datetime]
+    seen: Mapped[datetime]
+    seconds: Mapped[float] = mapped_column(default=0.0)
+
+
+class CheckpointRow(Base):
+    """One checkpoint file. `best_agent.pt` is replaced in place and keeps its row."""
+
+    __tablename__ = "campaign_checkpoints"
+
+    study: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    """Relative to the study's folder, with forward slashes."""
+    trial: Mapped[int] = mapped_column(index=True)
+    env_steps: Mapped[int] = mapped_column(sa.BigInteger)
+    kind: Mapped[str]
+    sha256: Mapped[str]
+    bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    score: Mapped[float | None]
+    metrics: Mapped[dict[str, Any] | None]
+    created: Mapped[datetime]
+    verified: Mapped[datetime | None]
+    deleted: Mapped[bool] = mapped_column(default=False)

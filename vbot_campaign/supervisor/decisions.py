@@ -1,0 +1,56 @@
+"""Every decision of the supervisor with its reason: ``supervisor.jsonl``, and whoever listens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vbot_campaign import fs
+from vbot_campaign.events import EVENT_SCHEMA, utc_now
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One decision."""
+
+    action: str
+    """Of trials: ``asked``, ``started``, ``reported``, ``pruning``, ``stopping``, ``killed``, ``completed``,
+    ``pruned``, ``failed``, ``stopped``, ``died``. Of the study: ``recovered``, ``exhausted``, ``finished``,
+    ``stopped``. Of either: ``alert``, ``observer_failed``."""
+    reason: str = ""
+    trial: int | None = None
+    attempt: int | None = None
+    slot: str | None = None
+    env_step: int | None = None
+    score: float | None = None
+
+    def record(self) -> dict[str, Any]:
+        """Return the line of the log; what does not apply is left out."""
+        return {name: value for name, value in vars(self).items() if value not in (None, "")}
+
+
+Listener = Callable[[Decision], None]
+
+
+class DecisionLog:
+    """Writes decisions down and passes them on."""
+
+    def __init__(self, path: Path, listener: Listener | None = None) -> None:
+        self._path = path
+        self._listener = listener
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def add(self, decision: Decision) -> None:
+        """Record a decision. An exception of the listener is logged and goes no further."""
+        fs.append_line(self._path, {"v": EVENT_SCHEMA, "time": utc_now(), **decision.record()})
+        if self._listener is None:
+            return
+        try:
+            self._listener(decision)
+        except Exception:
+            _logger.exception("the listener failed at %s", decision)

@@ -1,0 +1,110 @@
+"""Reads what the worker of a trial writes, and passes it on to the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vbot_campaign import fs
+from vbot_campaign.events import Result
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.training import TrainingSpec
+from vbot_campaign.study.objective import GridReporter, Report
+from vbot_campaign.study.study import CampaignStudy
+
+
+@dataclass
+class News:
+    """What one look brought."""
+
+    reports: list[Report] = field(default_factory=list)
+    """Scores that are new to Optuna, in order."""
+    alerts: list[str] = field(default_factory=list)
+    changed: bool = False
+
+
+class TrialMonitor:
+    """Follows one trial over all its attempts.
+
+    It may start anywhere in a trial's life: reading all lines from the beginning rebuilds its state, and what Optuna
+    and the ledger know already is not written again.
+    """
+
+    def __init__(self, study: CampaignStudy, trial: int, folder: TrialPaths, training: TrainingSpec) -> None:
+        self.env_steps = 0
+        self.folder = folder
+        self._study = study
+        self._trial = trial
+        self._reporter = GridReporter(training)
+        self._metrics = fs.Tail(folder.metrics)
+        self._checkpoints = fs.Tail(folder.checkpoint_log)
+        self._speed: float | None = None
+        self._memory_mb: float | None = None
+        self._alerts_seen: set[str] = set()
+
+    def poll(self, attempt: int | None = None) -> News:
+        """Read what is new and store it.
+
+        Args:
+            attempt: The attempt that is running or has just ended, to book env steps and memory on.
+        """
+        news = News()
+        for line in self._metrics.read():
+            self._take(line, news)
+        reports, news.reports = news.reports, []
+        for report in reports:
+            if self._study.report(self._trial, report.env_step, report.score):
+                news.reports.append(report)
+        checkpoints = self._checkpoints.read()
+        for line in checkpoints:
+            self._record_checkpoint(line)
+        if news.changed:
+            self._write(attempt, reports)
+        news.changed = news.changed or bool(checkpoints)
+        return news
+
+    def result(self, token: str) -> Result | None:
+        """Return what the attempt with this token wrote at its end, or None."""
+        try:
+            result = Result.read(self.folder.result)
+        except (ValueError, KeyError, TypeError):
+            return None  # not written by a worker that keeps to the protocol: as if it had died
+        return result if result is not None and result.token == token else None
+
+    def _take(self, line: Mapping[str, Any], news: News) -> None:
+        if line.get("kind") == "alert":
+            self._take_alert(line, news)
+        if line.get("kind") != "progress" or "iteration" not in line or "env_steps" not in line:
+            return
+        news.changed = True
+        news.reports += self._reporter.feed(line)
+        self.env_steps = int(line["env_steps"])
+        self._speed = (line.get("timing") or {}).get("env_steps_per_s")
+        memory = line.get("memory") or {}
+        used = memory.get("device_mb") or memory.get("rss_mb")
+        if used is not None:
+            self._memory_mb = max(self._memory_mb or 0.0, float(used))
+
+    def _take_alert(self, line: Mapping[str, Any], news: News) -> None:
+        # The whole line is its identity: a file that is read again from its beginning repeats it exactly.
+        key = str(sorted(line.items(), key=lambda item: item[0]))
+        if key not in self._alerts_seen:
+            self._alerts_seen.add(key)
+            news.alerts.append(f"{line.get('level', 'warning')}: {line.get('message') or line.get('cause', '')}")
+            news.changed = True
+
+    def _write(self, attempt: int | None, reports: list[Report]) -> None:
+        values: dict[str, Any] = {"env_steps": self.env_steps, "env_steps_per_s": self._speed}
+        if reports:
+            values["parts"] = reports[-1].parts
+        self._study.ledger.update_trial(self._trial, **values)
+        if attempt is not None:
+            self._study.ledger.update_attempt(
+                self._trial, attempt, last_env_step=self.env_steps, memory_peak_mb=self._memory_mb
+            )
+
+    def _record_checkpoint(self, line: Mapping[str, Any]) -> None:
+        file = self.folder.checkpoints / str(line["file"])
+        path = file.relative_to(self.folder.root.parent.parent).as_posix()
+        self._study.ledger.record_checkpoint(self._trial, path, line)

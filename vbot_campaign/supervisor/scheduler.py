@@ -1,0 +1,155 @@
+"""What to do next, as a function of what is the case. No process, no clock and no database in here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Stop(IntEnum):
+    """How urgently the study is to stop."""
+
+    NO = 0
+    ASK = 1
+    """Workers write a checkpoint and end; their trials can be resumed."""
+    KILL = 2
+    """Workers are killed; their trials can be resumed from the last checkpoint."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A trial with a live worker."""
+
+    trial: int
+    slot: str
+    stopping_s: float | None = None
+    """Seconds since its worker was asked to stop; None when it was not."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """An unfinished trial without a worker."""
+
+    trial: int
+    deaths: int = 0
+    """Attempts that died."""
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything a decision depends on."""
+
+    slots: tuple[str, ...]
+    running: tuple[Running, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+    may_ask: bool = True
+    """There is budget for another trial, and the sampler has one."""
+    used_up: str | None = None
+    """Which budget ends the study now."""
+    stop: Stop = Stop.NO
+    stop_reason: str = ""
+    max_attempts: int = 3
+    grace_s: float = 120.0
+    """Time for a worker to stop after it was asked."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Start an attempt on a waiting trial."""
+
+    trial: int
+    slot: str
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Ask the sampler for a new trial and start it."""
+
+    slot: str
+
+
+@dataclass(frozen=True)
+class StopWorker:
+    """Ask a worker to write a checkpoint and end."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Kill a worker."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """End a trial whose attempts keep dying."""
+
+    trial: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Finish:
+    """End the supervisor."""
+
+    state: str
+    """``finished`` or ``stopped``."""
+    reason: str
+
+
+Action = Start | Ask | StopWorker | Kill | GiveUp | Finish
+
+
+def plan(now: Situation) -> list[Action]:
+    """Return what to do, in order.
+
+    An interrupted trial goes before a new one, the lowest number first. A study stops when it is told to, or when its
+    hours or env steps are used up: then its workers are asked to stop, and those that do not are killed. It is finished
+    when nothing runs, nothing waits and nothing more may be asked.
+    """
+    stop_reason = now.stop_reason if now.stop is not Stop.NO else now.used_up
+    if stop_reason is not None:
+        return list(_winding_down(now, stop_reason))
+    actions = [*_overdue(now), *_given_up(now), *_placed(now)]
+    if not actions and not now.running and not now.waiting:
+        return [Finish("finished", "all trials have ended")]
+    return actions
+
+
+def _winding_down(now: Situation, reason: str) -> Iterator[Action]:
+    if not now.running:
+        # Hours that run out when nothing is left to train leave nothing to resume.
+        done = now.stop is Stop.NO and not now.waiting
+        yield Finish("finished" if done else "stopped", reason)
+    elif now.stop is Stop.KILL:
+        yield from (Kill(worker.trial, reason) for worker in now.running)
+    else:
+        yield from (StopWorker(worker.trial, reason) for worker in now.running if worker.stopping_s is None)
+        yield from _overdue(now)
+
+
+def _overdue(now: Situation) -> Iterator[Action]:
+    for worker in now.running:
+        if worker.stopping_s is not None and worker.stopping_s > now.grace_s:
+            yield Kill(worker.trial, f"did not stop within {now.grace_s:g} s")
+
+
+def _given_up(now: Situation) -> Iterator[Action]:
+    for trial in now.waiting:
+        if trial.deaths >= now.max_attempts:
+            yield GiveUp(trial.trial, f"{trial.deaths} attempts died")
+
+
+def _placed(now: Situation) -> Iterator[Action]:
+    taken = {worker.slot for worker in now.running}
+    free = [slot for slot in now.slots if slot not in taken]
+    ready = sorted(trial.trial for trial in now.waiting if trial.deaths < now.max_attempts)
+    yield from (Start(trial, slot) for trial, slot in zip(ready, free, strict=False))
+    if now.may_ask and len(free) > len(ready):
+        # One at a time: the sampler is to know the trial that was just started before it draws the next.
+        yield Ask(free[len(ready)])
