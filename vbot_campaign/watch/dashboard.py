@@ -1,0 +1,136 @@
+"""optuna-dashboard on this machine, behind our guard."""
+
+from __future__ import annotations
+
+import socketserver
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from vbot_campaign.errors import CampaignError
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.study import open_storage
+from vbot_campaign.watch.address import Address, bind, is_loopback
+from vbot_campaign.watch.guard import Guard
+
+if TYPE_CHECKING:
+    from wsgiref.types import WSGIApplication
+
+    from vbot_campaign.study.storage import CampaignStorage
+
+DEFAULT_PORT = 8080
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers without a line per request: the page asks every few seconds."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing."""
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        # The standard server asks the name service for its own name, which can take seconds and is used nowhere.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class Dashboard:
+    """A dashboard that is bound to its port and answers while `serve_forever` runs."""
+
+    def __init__(self, storage: CampaignStorage, application: WSGIApplication, host: str, port: int) -> None:
+        def listen(candidate: int) -> _Server:
+            server = _Server((host, candidate), _Handler)
+            server.set_app(application)
+            return server
+
+        self._storage = storage
+        self._server, address = bind(host, port, listen)
+        chosen = self._server.server_port
+        self.address = address if port else Address(host, chosen, chosen)
+
+    def serve_forever(self) -> None:
+        """Answer requests until `shutdown` is called from another thread."""
+        self._server.serve_forever(poll_interval=0.2)
+
+    def shutdown(self) -> None:
+        """Let `serve_forever` return."""
+        self._server.shutdown()
+
+    def close(self) -> None:
+        """Give back the port and the database."""
+        self._server.server_close()
+        self._storage.close()
+
+
+def open_dashboard(
+    paths: CampaignPaths,
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    token: str | None = None,
+    allow_edit: bool = False,
+) -> Dashboard:
+    """Bind a dashboard of all studies.
+
+    The database is opened so that nothing can be written, unless editing is allowed.
+
+    Args:
+        paths: The runs folder.
+        host: Address to listen on. One that other machines can reach needs a token.
+        port: Wanted port; the next free one is taken where it is in use, 0 lets the system choose.
+        token: Secret that each request must carry.
+        allow_edit: Let the page rename and delete studies, and tell trials.
+
+    Raises:
+        CampaignError: A reachable host without a token, or no free port.
+        StudyNotFoundError: There is no database yet.
+    """
+    if token is not None and not token.strip():
+        raise CampaignError("--token: is empty; give a secret of at least a few letters.")
+    if token is None and not is_loopback(host):
+        raise CampaignError(
+            f"--host {host}: other machines could read every study, for the dashboard has no login. "
+            f"Add --token SECRET, or keep 127.0.0.1 and use a tunnel: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
+        )
+    import optuna_dashboard  # half a second, and only this command needs it
+
+    storage = open_storage(paths, read_only=not allow_edit)
+    try:
+        application = Guard(optuna_dashboard.wsgi(storage.optuna), token=token, allow_edit=allow_edit)
+        return Dashboard(storage, application, host, port)
+    except BaseException:
+        storage.close()
+        raise
+
+
+def serve(
+    paths: CampaignPaths,
+    *,
+    host: str = "127.0.0.1",
+    port: int = DEFAULT_PORT,
+    token: str | None = None,
+    allow_edit: bool = False,
+    ready: Callable[[Address], None],
+) -> None:
+    """Serve the dashboard until Ctrl-C.
+
+    Args:
+        paths: The runs folder.
+        host: See `open_dashboard`.
+        port: See `open_dashboard`.
+        token: See `open_dashboard`.
+        allow_edit: See `open_dashboard`.
+        ready: Called once with the address as soon as it answers.
+    """
+    dashboard = open_dashboard(paths, host=host, port=port, token=token, allow_edit=allow_edit)
+    try:
+        ready(dashboard.address)
+        dashboard.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        dashboard.close()

@@ -1,0 +1,33 @@
+"""How fast a study will probably train."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.study import load_snapshot, study_names
+from vbot_campaign.supervisor.slots import Slot
+
+TYPICAL_ENV_STEPS_PER_S = {"cpu": 11_000.0, "cuda:0": 40_000.0}
+"""Of one slot with the default network, where nothing was trained yet; see docs/benchmarks.md."""
+
+
+def expected_speed(paths: CampaignPaths, spec: StudySpec, slots: Sequence[Slot]) -> float:
+    """Return env steps per second over all slots: measured on this machine's earlier studies, or typical ones.
+
+    Args:
+        paths: The runs folder.
+        spec: The study that is planned.
+        slots: Where it would run.
+    """
+    measured = [
+        trial.env_steps_per_s
+        for name in (study_names(paths) if paths.database.exists() else [])
+        for trial in load_snapshot(paths, name).trials
+        if trial.env_steps_per_s
+    ]
+    if measured:
+        return statistics.median(measured) * len(slots)
+    return sum(TYPICAL_ENV_STEPS_PER_S[slot.device] for slot in slots)

@@ -1,0 +1,47 @@
+"""What a person wants to know when a study ends."""
+
+from __future__ import annotations
+
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.study.snapshot import StudySnapshot, TrialView
+from vbot_campaign.watch import units
+from vbot_campaign.watch.program import program
+from vbot_campaign.watch.status import best_policy, by_state
+
+_PARTS = {
+    "success_rate": "success",
+    "survival_rate": "survival",
+    "goal_progress": "progress",
+    "time_to_goal": "time to goal",
+    "episode_length": "episode length",
+    "episode_reward_mean": "reward per episode",
+}
+SHARES = ("success_rate", "survival_rate", "goal_progress")
+
+
+def best_summary(paths: CampaignPaths, snapshot: StudySnapshot) -> str:
+    """Return the best trial with its score, parameters and policy, and the next three commands."""
+    name = snapshot.spec.study
+    reason = f" ({snapshot.reason})" if snapshot.reason else ""
+    lines = [f"Study {name} is {snapshot.state}{reason}: {by_state(snapshot.trials)}."]
+    best, policy = snapshot.best, best_policy(paths, snapshot)
+    lines += _best_lines(best, policy) if best else ["No trial is complete yet, so there is no best policy."]
+    commands = [] if snapshot.state == "finished" else [f"resume {name}"]
+    commands += [f"evaluate {policy}"] if policy else []
+    commands += ["dashboard", f"status {name}"]
+    return "\n".join([*lines, "", "Next:", *(f"  {program()} {command}" for command in commands[:3])])
+
+
+def _best_lines(best: TrialView, policy: str | None) -> list[str]:
+    lines = ["", f"Best trial {best.number}: score {units.score(best.score)}"]
+    if best.parts:
+        lines.append(f"  {parts_text(best.parts)}")
+    width = max((len(name) for name in best.parameters), default=0)
+    lines += [f"  {name:<{width}}  {units.value(value)}" for name, value in best.parameters.items()]
+    return [*lines, f"  policy: {policy}" if policy else "  its policy is not on disk"]
+
+
+def parts_text(parts: dict[str, float]) -> str:
+    """Return score parts in words: ``success 55%, survival 90%, time to goal 6.2``."""
+    shown = {_PARTS.get(name, name): (name in SHARES, value) for name, value in parts.items()}
+    return ", ".join(f"{n} {units.percent(v) if is_share else f'{v:.1f}'}" for n, (is_share, v) in shown.items())
