@@ -7,11 +7,12 @@ import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
 from vbot_campaign import __version__
-from vbot_campaign.errors import CampaignError
+from vbot_campaign.errors import CampaignError, SpecError
 from vbot_campaign.paths import RUNS_VARIABLE, CampaignPaths, runs_folder
 
 app = typer.Typer(
@@ -54,7 +55,10 @@ def _options(
 
 
 def _paths() -> CampaignPaths:
-    return CampaignPaths(runs_folder())
+    root = runs_folder()
+    if root.exists() and not root.is_dir():
+        raise SpecError(f"{root}: is a file; --runs and ${RUNS_VARIABLE} name the folder of all runs.")
+    return CampaignPaths(root)
 
 
 def main() -> None:
@@ -62,11 +66,20 @@ def main() -> None:
     try:
         app()
     except CampaignError as error:
-        if _verbose:
-            raise
-        for line in str(error).splitlines():
-            typer.echo(f"error: {line}", err=True)
+        _complain(error, str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _complain(error, f"{error.filename}: {error.strerror}. Check that it is there, writable and has space left.")
+        sys.exit(CampaignError.exit_code)
+
+
+def _complain(error: Exception, message: str) -> None:
+    if _verbose:
+        raise error
+    for line in message.splitlines():
+        typer.echo(f"error: {line}", err=True)
 
 
 @app.command()
@@ -164,6 +177,7 @@ def check(file: StudyFile) -> None:
 
 @app.command()
 def train(
+    context: typer.Context,
     env: Annotated[str, typer.Option(help="Environment.")] = _DEFAULT_ENVIRONMENT,
     env_steps: Annotated[str, typer.Option(help="Budget in env steps, such as 16_000_000 or 16M.")] = "16_000_000",
     settings: Annotated[
@@ -174,7 +188,7 @@ def train(
     physics: Annotated[str | None, typer.Option(help="Physics engine.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Start from this checkpoint's networks.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:0.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).", min=1)] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).", min=1, max=256)] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run's folder exactly.")] = None,
 ) -> None:
     """Train once, without a study. Ctrl-C writes a checkpoint; --resume RUN goes on exactly there."""
@@ -182,6 +196,7 @@ def train(
     from vbot_campaign.spec.loading import build_training
     from vbot_campaign.worker import single
 
+    _refuse_changes_to_resumed(context)
     threads = threads or single.available_cores()
     single.prepare_threads(threads)
     if resume is not None:
@@ -194,6 +209,16 @@ def train(
             _paths(), training, device=single.choose_device(device), threads=threads, warm_start=checkpoint
         )
     raise typer.Exit(_train_with_bar(folder.root))
+
+
+def _refuse_changes_to_resumed(context: typer.Context) -> None:
+    sources = {option.opts[0]: context.get_parameter_source(str(option.name)) for option in context.command.params}
+    given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if "--resume" in given and len(given) > 1:
+        others = ", ".join(name for name in given if name != "--resume")
+        raise SpecError(
+            f"{others}: --resume goes on with the settings of the run. Leave the others out, or start a new run."
+        )
 
 
 def _train_with_bar(folder: Path) -> int:
@@ -209,8 +234,12 @@ def _train_with_bar(folder: Path) -> int:
 @app.command()
 def evaluate(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file, or a run's folder.")],
-    episodes: Annotated[int | None, typer.Option(help="Episodes (default: as in training).", min=1)] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of spawns and targets (default: as in training).")] = None,
+    episodes: Annotated[
+        int | None, typer.Option(help="Episodes (default: as in training).", min=1, max=100_000)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of spawns and targets (default: as in training).", min=0)
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="Physics threads (default: one per core).", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
@@ -243,7 +272,8 @@ def dashboard(
     from vbot_campaign.watch import dashboard as page
 
     def ready(address: Any) -> None:
-        typer.echo(f"Dashboard: {address.url}{f'?token={token}' if token else ''}  (Ctrl-C ends it)")
+        secret = f"?token={quote(token, safe='')}" if token else ""
+        typer.echo(f"Dashboard: {address.url}{secret}  (Ctrl-C ends it)")
         if address.note:
             typer.echo(address.note)
 

@@ -14,7 +14,7 @@ from vbot_campaign.envs.vbot.rewards import TERMS, RewardFunction, RewardShape, 
 from vbot_campaign.spec.environments import get_environment
 
 DECLARATION = get_environment("vbot_navigation_section001")
-SHAPE = RewardShape(speed_cap=0.6, braking_speed=0.6, braking_gain=0.5)
+SHAPE = RewardShape(speed_cap=0.6, braking_speed=0.6, braking_gain=0.5, stop_window_steps=50)
 
 
 def transition(*, target: tuple[float, float] = (3.0, 0.0), **changes: Any) -> Transition:
@@ -155,7 +155,7 @@ def test_a_fall_costs_its_weight() -> None:
 
 def test_braking_zone_follows_its_settings() -> None:
     step = transition(target=(0.8, 0.0))
-    shape = RewardShape(speed_cap=0.6, braking_speed=0.6, braking_gain=0.25)
+    shape = RewardShape(speed_cap=0.6, braking_speed=0.6, braking_gain=0.25, stop_window_steps=50)
     assert TERMS["near_target_speed"](step, -1.0, shape).item() == pytest.approx(-((SPEED - 0.2) ** 2), rel=1e-5)
 
 

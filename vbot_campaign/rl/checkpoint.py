@@ -106,9 +106,8 @@ def load(path: Path, sha256: str | None = None, *, device: torch.device | str = 
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().partition("\n")[0]
         raise CheckpointCorruptError(
-            f"checkpoint {path} cannot be read ({len(content)} bytes; {reason}). "
+            f"checkpoint {path} cannot be read ({len(content)} bytes; {_first_sentence(error)}). "
             "It is truncated or no checkpoint; use an older one of the same folder."
         ) from None
     return _with_field_names(path, checkpoint)
@@ -141,6 +140,11 @@ def _read(path: Path) -> bytes:
         near = sorted(item.name for item in path.parent.glob("*.pt")) if path.parent.is_dir() else []
         there = f"Its folder has: {', '.join(near)}." if near else "Its folder has none."
         raise CheckpointNotFoundError(f"no checkpoint at {path}. {there}") from None
+
+
+def _first_sentence(error: Exception) -> str:
+    # torch goes on with advice on how to run the code in a file; nobody should follow it here.
+    return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 def _with_field_names(path: Path, checkpoint: Any) -> dict[str, Any]:

@@ -96,6 +96,8 @@ def storage_errors(url: str, also: tuple[type[Exception], ...] = ()) -> Iterator
 def _advice(text: str) -> str:
     if "not a database" in text or "malformed" in text:
         return "Move the file away, or put back a backup of it."
+    if "no such table" in text:
+        return "The file holds no studies of this program. Is it the right runs folder?"
     if "locked" in text:
         return f"Another program has held the database for {BUSY_TIMEOUT_S:g} s; close it and resume."
     return "Check that the folder exists on a local disk, is writable and has space left."

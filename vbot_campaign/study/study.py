@@ -255,6 +255,11 @@ def load_snapshot(paths: CampaignPaths, name: str) -> StudySnapshot:
         StudyNotFoundError: No study of that name.
         StorageError: The database cannot be read.
     """
+    if not paths.database.exists():
+        raise StudyNotFoundError(
+            f"study '{name}': not found, there is no database {paths.database} yet. "
+            "Start a study with `vbot-campaign run FILE`, or name the right runs folder with --runs."
+        )
     reader = _reader(paths)
     with storage_errors(reader.storage.url):
         return reader.study(name).snapshot()

@@ -12,6 +12,7 @@ from typing import TypeVar
 from vbot_campaign.errors import CampaignError
 
 PORTS_TRIED = 20
+LAST_PORT = 65535
 
 T = TypeVar("T")
 
@@ -46,6 +47,16 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def check_port(port: int) -> None:
+    """Refuse what is no port.
+
+    Raises:
+        CampaignError: It is below 0 or above 65535.
+    """
+    if not 0 <= port <= LAST_PORT:
+        raise CampaignError(f"--port {port}: expected 1 to {LAST_PORT}, or 0 to let the system choose.")
+
+
 def bind(host: str, port: int, listen: Callable[[int], T]) -> tuple[T, Address]:
     """Listen on ``port``, or on the next one that is free.
 
@@ -60,13 +71,13 @@ def bind(host: str, port: int, listen: Callable[[int], T]) -> tuple[T, Address]:
     Raises:
         CampaignError: The host is not one of this machine, or 20 ports in a row are taken.
     """
-    for candidate in range(port, min(port + PORTS_TRIED, 65536)) if port else (0,):
+    last = min(port + PORTS_TRIED - 1, LAST_PORT)
+    for candidate in range(port, last + 1) if port else (0,):
         try:
             return listen(candidate), Address(host, candidate, port)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise CampaignError(f"cannot listen on {host}:{candidate}: {error.strerror or error}") from None
-    last = min(port + PORTS_TRIED, 65536) - 1
     raise CampaignError(f"ports {port} to {last} on {host} are taken or not allowed; choose another with --port.")
 
 

@@ -10,7 +10,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from vbot_campaign.errors import CampaignError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import open_storage
-from vbot_campaign.watch.address import Address, bind, is_loopback
+from vbot_campaign.watch.address import Address, bind, check_port, is_loopback
 from vbot_campaign.watch.guard import Guard
 
 if TYPE_CHECKING:
@@ -86,9 +86,10 @@ def open_dashboard(
         allow_edit: Let the page rename and delete studies, and tell trials.
 
     Raises:
-        CampaignError: A reachable host without a token, or no free port.
+        CampaignError: A reachable host without a token, no such port, or none that is free.
         StudyNotFoundError: There is no database yet.
     """
+    check_port(port)
     if token is not None and not token.strip():
         raise CampaignError("--token: is empty; give a secret of at least a few letters.")
     if token is None and not is_loopback(host):

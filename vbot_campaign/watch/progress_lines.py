@@ -136,11 +136,11 @@ def _changed(snapshot: StudySnapshot, trial: TrialView) -> Iterator[Event]:
     if trial.state is TrialState.COMPLETE:
         shares = {part: value for part, value in (trial.parts or {}).items() if part in SHARES}
         best = snapshot.best is not None and snapshot.best.number == trial.number
-        detail = f" ({parts_text(shares)})" if shares else ""
-        yield Event(f"{name} complete: score {units.score(trial.score)}{detail}{', the best so far' if best else ''}")
+        text = f"{name} complete: score {units.score(trial.score)}{', the best so far' if best else ''}"
+        yield Event(text, f" ({parts_text(shares)})" if shares else "")
     elif trial.state is TrialState.PRUNED:
         why = f": {trial.reason}" if trial.reason else ""
-        yield Event(f"{name} pruned after {share} of its env steps, score {units.score(trial.score)}{why}")
+        yield Event(f"{name} pruned after {share} of its env steps, score {units.score(trial.score)}", why)
     elif trial.state is TrialState.FAILED:
         yield Event(f"{name} failed after {share} of its env steps: {trial.reason or 'no reason given'}")
     elif trial.state is TrialState.WAITING and trial.attempts:

@@ -10,8 +10,8 @@ from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study import load_snapshot, study_names
 from vbot_campaign.supervisor.slots import Slot
 
-TYPICAL_ENV_STEPS_PER_S = {"cpu": 11_000.0, "cuda:0": 40_000.0}
-"""Of one slot with the default network, where nothing was trained yet; see docs/benchmarks.md."""
+TYPICAL_ENV_STEPS_PER_S = 11_000.0
+"""Of one CPU core with the default network, where nothing was trained yet; see docs/benchmarks.md."""
 
 
 def expected_speed(paths: CampaignPaths, spec: StudySpec, slots: Sequence[Slot]) -> float:
@@ -30,4 +30,4 @@ def expected_speed(paths: CampaignPaths, spec: StudySpec, slots: Sequence[Slot])
     ]
     if measured:
         return statistics.median(measured) * len(slots)
-    return sum(TYPICAL_ENV_STEPS_PER_S[slot.device] for slot in slots)
+    return sum(slot.threads.physics for slot in slots) * TYPICAL_ENV_STEPS_PER_S

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.snapshot import StudySnapshot, TrialView
 from vbot_campaign.watch import units
@@ -35,7 +37,7 @@ def best_summary(paths: CampaignPaths, snapshot: StudySnapshot) -> str:
 def _best_lines(best: TrialView, policy: str | None) -> list[str]:
     lines = ["", f"Best trial {best.number}: score {units.score(best.score)}"]
     if best.parts:
-        lines.append(f"  {parts_text(best.parts)}")
+        lines += textwrap.wrap(parts_text(best.parts), 80, initial_indent="  ", subsequent_indent="  ")
     width = max((len(name) for name in best.parameters), default=0)
     lines += [f"  {name:<{width}}  {units.value(value)}" for name, value in best.parameters.items()]
     return [*lines, f"  policy: {policy}" if policy else "  its policy is not on disk"]

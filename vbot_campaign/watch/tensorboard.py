@@ -12,7 +12,7 @@ from pathlib import Path
 
 from vbot_campaign.errors import StudyNotFoundError, did_you_mean
 from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.watch.address import Address, free_port
+from vbot_campaign.watch.address import Address, check_port, free_port
 
 DEFAULT_PORT = 6006
 HOST = "127.0.0.1"
@@ -58,8 +58,9 @@ def serve(paths: CampaignPaths, name: str | None, *, port: int = DEFAULT_PORT, r
 
     Raises:
         StudyNotFoundError: There is nothing to show.
-        CampaignError: No free port.
+        CampaignError: No such port, or none that is free.
     """
+    check_port(port)
     folder = log_folder(paths, name)
     address = free_port(HOST, port)
     process = subprocess.Popen(command(folder, address))

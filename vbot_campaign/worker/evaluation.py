@@ -86,7 +86,7 @@ def find_checkpoint(path: Path) -> Path:
     for candidate in (run.best_checkpoint, path / run.best_checkpoint.name):
         if candidate.is_file():
             return candidate
-    raise CheckpointNotFoundError(f"no {run.best_checkpoint.name} in {path}. Give a .pt file or the folder of a run.")
+    raise CheckpointNotFoundError(f"{path}: no {run.best_checkpoint.name} there. Give a .pt file or a run's folder.")
 
 
 def _check_fit(path: Path, loaded: LoadedPolicy, environment: str) -> None:

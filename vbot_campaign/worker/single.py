@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from vbot_campaign import fs
-from vbot_campaign.errors import CheckpointNotFoundError, SpecError, did_you_mean
+from vbot_campaign.errors import CheckpointError, CheckpointNotFoundError, FolderBusyError, SpecError, did_you_mean
 from vbot_campaign.paths import CampaignPaths, TrialPaths
+from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.loading import read_trial_spec
 from vbot_campaign.spec.training import ThreadSettings, TrainingSpec, TrialSpec
 
@@ -56,9 +57,12 @@ def new_run(
         device: ``cpu`` or ``cuda:0``.
         threads: Threads of torch and of the physics engine, which take turns.
         warm_start: Checkpoint to take networks and normalizers from.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged or has networks of other sizes; nothing was made.
     """
-    if warm_start is not None and not warm_start.is_file():
-        raise CheckpointNotFoundError(f"--checkpoint {warm_start}: no such file. Give an agent_*.pt or best_agent.pt.")
+    if warm_start is not None:
+        _check_warm_start(warm_start, training)
     run = paths.single_run(training.environment)
     spec = TrialSpec(
         training=training,
@@ -76,13 +80,39 @@ def next_attempt(folder: Path) -> TrialPaths:
 
     Raises:
         SpecError: The folder holds no training.
+        FolderBusyError: A process trains it just now.
     """
     run = TrialPaths(folder)
     if not run.spec.is_file():
         raise SpecError(
             f"--resume {folder}: no trial.json there. Give the folder of a run, such as runs/<env>/<time>_PPO."
         )
+    if fs.is_locked(run.lock):
+        raise FolderBusyError(f"--resume {folder}: a process trains this run just now. Wait for it, or stop it first.")
     spec = read_trial_spec(run.spec)
     fs.write_json(run.spec, spec.model_copy(update={"attempt": spec.attempt + 1}).model_dump(mode="json"))
     run.stop_request.unlink(missing_ok=True)
     return run
+
+
+def _check_warm_start(path: Path, training: TrainingSpec) -> None:
+    from vbot_campaign.rl.checkpoint import load_policy
+
+    if not path.is_file():
+        raise CheckpointNotFoundError(f"--checkpoint {path}: no such file. Give an agent_*.pt or best_agent.pt.")
+    policy = load_policy(path).policy
+    declaration = get_environment(training.environment)
+    if (policy.observation_size, policy.action_size) != (declaration.observation_size, declaration.action_size):
+        raise CheckpointError(
+            f"--checkpoint {path}: its policy maps {policy.observation_size} observations to {policy.action_size} "
+            f"actions, {declaration.name} has {declaration.observation_size} and {declaration.action_size}."
+        )
+    for name, net in (("policy", policy.policy_net), ("value", policy.value_net)):
+        setting = f"{name}_hidden_layer_sizes"
+        found = [layer.out_features for layer in net if hasattr(layer, "out_features")]
+        wanted = list(getattr(training.ppo, setting))
+        if found != wanted:
+            raise CheckpointError(
+                f"--checkpoint {path}: its {name} layers are {found}, ppo.{setting} is {wanted}. "
+                f"Add --set 'ppo.{setting}={found}'."
+            )

@@ -11,8 +11,6 @@ from vbot_campaign.envs.vbot.kinematics import BaseState
 from vbot_campaign.envs.vbot.observation import Goal
 
 INNER_FENCE_RADIUS = 0.75
-STOP_WINDOW_STEPS = 50
-"""Steps after the first arrival in which standing still is rewarded."""
 _BOUNDARY_RADIUS = 10.0
 _FINE_RADIUS = 2.5
 _DEPARTURE_MARGIN = 0.01
@@ -53,6 +51,7 @@ class RewardShape:
     speed_cap: float
     braking_speed: float
     braking_gain: float
+    stop_window_steps: int
 
 
 Term = Callable[[Transition, float, RewardShape], torch.Tensor]
@@ -103,18 +102,18 @@ def _inner_fence_bonus(t: Transition, weight: float, shape: RewardShape) -> torc
     return weight * t.fence_entered.float()
 
 
-def _may_stop(t: Transition) -> torch.Tensor:
-    return t.goal.reached & (t.speed < 0.3) & (t.steps_since_arrival < STOP_WINDOW_STEPS)
+def _may_stop(t: Transition, shape: RewardShape) -> torch.Tensor:
+    return t.goal.reached & (t.speed < 0.3) & (t.steps_since_arrival < shape.stop_window_steps)
 
 
 def _stop_scale(t: Transition, weight: float, shape: RewardShape) -> torch.Tensor:
     yaw_rate = t.base.angular_velocity[:, 2]
     still = 0.8 * (-(t.speed / 0.2).square()).exp() + 1.2 * (-(yaw_rate / 0.1).pow(4)).exp()
-    return weight * still * _may_stop(t)
+    return weight * still * _may_stop(t, shape)
 
 
 def _zero_ang_bonus(t: Transition, weight: float, shape: RewardShape) -> torch.Tensor:
-    return weight * (_may_stop(t) & (t.base.angular_velocity[:, 2].abs() < 0.05)).float()
+    return weight * (_may_stop(t, shape) & (t.base.angular_velocity[:, 2].abs() < 0.05)).float()
 
 
 def _near_target_speed(t: Transition, weight: float, shape: RewardShape) -> torch.Tensor:

@@ -70,7 +70,9 @@ class VbotNavigation:
             ),
             self._generator,
         )
-        shape = rewards.RewardShape(settings["speed_cap"], settings["braking_speed"], settings["braking_gain"])
+        shape = rewards.RewardShape(
+            settings["speed_cap"], settings["braking_speed"], settings["braking_gain"], settings["stop_window_steps"]
+        )
         self._reward = rewards.RewardFunction(weights, shape)
         self._observer = Observer(settings["position_scale"], self.device)
         self._contact = GroundContact(self.device)

@@ -26,6 +26,7 @@ _SETTINGS = (
     Setting("desynchronise", True, "Start the first episodes at random points of the clock, in training."),
     Setting("speed_cap", 0.6, "Speed towards the target above which forward_velocity pays no more.", "m/s", 0.1, 5.0),
     Setting("braking_speed", 0.6, "Largest speed that near_target_speed allows.", "m/s", 0.05, 5.0),
+    Setting("stop_window_steps", 1000, "Steps after the first arrival in which standing still pays.", "", 1, 12_000),
     Setting("braking_gain", 0.5, "Allowed speed per metre of distance in near_target_speed.", "1/s", 0.05, 5.0),
 )
 
@@ -48,7 +49,7 @@ _REWARDS = (
         "navigation",
         5.0,
         "0.8 exp(-(v / 0.2)^2) + 1.2 exp(-(w_z / 0.1)^4)",
-        "inside the goal, v < 0.3, up to 50 steps after the first arrival",
+        "inside the goal, v < 0.3, up to stop_window_steps after the first arrival",
     ),
     RewardTerm("zero_ang_bonus", "navigation", 10.0, "1 where |w_z| < 0.05", "as stop_scale"),
     RewardTerm("near_target_speed", "navigation", -0.7, "max(0, v - clip(braking_gain * d, 0.05, braking_speed))^2"),
