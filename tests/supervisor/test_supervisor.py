@@ -321,7 +321,7 @@ def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, to
     assert not plan.finished
     assert plan.lines[0] == "study toy: 0 complete, 0 pruned, 0 failed, 2 unfinished"
     assert "trial 0: interrupted in attempt 1" in plan.lines[1]
-    assert "will continue from its checkpoint at" in plan.lines[1]
+    assert "; continues at" in plan.lines[1]
     assert plan.lines[-1] == "left of the budget: 3 new trials"
 
     toy()

@@ -46,7 +46,7 @@ def test_a_trial_is_told_from_start_to_end() -> None:
     ]
     assert texts(running, running) == []
     assert texts(running, done) == [
-        "trial 0 complete: score 0.600 (success 50%, survival 75%, progress 80%), the best so far"
+        "trial 0 complete: score 0.600, the best so far (success 50%, survival 75%, progress 80%)"
     ]
 
 
@@ -111,4 +111,4 @@ def test_the_heartbeat_says_how_far_the_running_trials_are(paths: CampaignPaths)
     snapshot = write_study(paths, make_snapshot(trials=(make_trial(0), make_running(1))))
     line = progress_line(paths, snapshot, datetime.now(UTC))
     # One runs with 450 s left, two more of six minutes each: 1170 s of work on two slots.
-    assert line == "1 trials done; trial 1 25% (0.300); about 9m45s left"
+    assert line == "1 trial done; trial 1 25% (0.300); about 9m45s left"

@@ -90,7 +90,7 @@ def test_one_row_per_trial_says_what_it_does(paths: CampaignPaths) -> None:
     assert running[7:] == ["25%", "7m30s", "cpu:1", "1", "0s"]
     assert row(text, 4)[1] == "waiting"
     assert "1 complete, 1 pruned, 1 failed, 1 running, 1 waiting" in text
-    assert "5 of 4 trials · 0.5 of 2 h · 600k env steps" in text
+    assert "5 of 4 trials · 30m00s of 2h00m · 600k env steps" in text
     assert "best 0.600 (trial 0)" in text
 
 

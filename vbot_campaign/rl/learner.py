@@ -254,13 +254,23 @@ class Learner:
         self.warm_start(state)
         self._update.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._update.schedule.load_state_dict(own["schedule"])
-        self._noise.set_state(own["generators"]["noise"].cpu())
-        self._order.set_state(own["generators"]["order"].cpu())
+        self._load_generators(own["generators"], own["counters"])
         self.iteration = int(own["counters"]["iteration"])
         self.env_steps = int(own["counters"]["env_steps"])
         self.env.load_state_dict(own["env"])
         self._started = bool(own["started"])
         self._observations = own["observations"]
+
+    def _load_generators(self, states: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
+        generators = {"noise": self._noise, "order": self._order}
+        try:
+            for name, generator in generators.items():
+                generator.set_state(states[name].cpu())
+        except RuntimeError:
+            # Written on another kind of device, whose generators are of another kind. Training goes on, no longer bit
+            # for bit, with numbers that the same checkpoint always leads to.
+            for seed, generator in zip(_derive_seeds(counters["env_steps"], 2), generators.values(), strict=True):
+                generator.manual_seed(seed)
 
     def warm_start(self, state: dict[str, Any]) -> None:
         """Take over the networks and normalizers of a checkpoint; the optimizer and all counters start anew.

@@ -144,9 +144,8 @@ def _line(paths: StudyPaths, trial: TrialView) -> str:
         pid = trial.attempts[-1].pid
         return f"{name}: its worker (pid {pid}) is alive; will be stopped with a checkpoint and continued"
     point = _point_on_disk(TrialPaths(paths.root / trial.folder))
-    where = f"from its checkpoint at {point:,} env steps" if point else "from 0, it has no checkpoint"
-    what = f"interrupted in attempt {trial.attempts[-1].number} at {trial.env_steps:,} env steps"
-    return f"{name}: {what}; will continue {where}"
+    where = f"continues at {point:,}" if point else "starts again, it has no checkpoint"
+    return f"{name}: interrupted at env step {trial.env_steps:,} (attempt {trial.attempts[-1].number}); {where}"
 
 
 def _point_on_disk(folder: TrialPaths) -> int:

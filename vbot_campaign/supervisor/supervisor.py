@@ -363,7 +363,9 @@ class Supervisor:
             self._decide(Decision("alert", alert, worker.trial, worker.attempt.number))
         for report in news.reports:
             self._decide(Decision("reported", "", worker.trial, env_step=report.env_step, score=report.score))
-        if news.reports and code is None and worker.stop_asked is None:
+        # At the last point everything is trained: the worker is evaluating, and a stop would save nothing.
+        trained = worker.monitor.env_steps >= self._spec.env_steps_per_trial
+        if news.reports and code is None and worker.stop_asked is None and not trained:
             self._consult_pruner(worker, news.reports[-1])
         if code is not None:
             self._end_attempt(worker, code)

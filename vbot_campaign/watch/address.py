@@ -77,7 +77,10 @@ def bind(host: str, port: int, listen: Callable[[int], T]) -> tuple[T, Address]:
             return listen(candidate), Address(host, candidate, port)
         except OSError as error:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
-                raise CampaignError(f"cannot listen on {host}:{candidate}: {error.strerror or error}") from None
+                raise CampaignError(
+                    f"cannot listen on {host}:{candidate}: {error.strerror or error}. "
+                    "Give an address of this machine, such as 127.0.0.1."
+                ) from None
     raise CampaignError(f"ports {port} to {last} on {host} are taken or not allowed; choose another with --port.")
 
 

@@ -160,4 +160,4 @@ def progress_line(paths: CampaignPaths, snapshot: StudySnapshot, now: datetime) 
     eta = study_eta_s(snapshot, progress)
     left = f"; about {units.duration(eta)} left" if eta is not None else ""
     done = sum(trial.state.is_finished for trial in snapshot.trials)
-    return f"{done} trials done; {', '.join(running) or 'none running'}{left}"
+    return f"{done} {'trial' if done == 1 else 'trials'} done; {', '.join(running) or 'none running'}{left}"

@@ -130,7 +130,7 @@ def _header(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> list[
     title = Text.assemble((name, "bold"), f" · {snapshot.state}{reason}", overflow="ellipsis", no_wrap=True)
     used = (
         _used(len(snapshot.trials), budget.trials, "trials", str),
-        _used(snapshot.hours_used, budget.hours, "h", lambda hours: f"{hours:.3g}"),
+        _used(snapshot.hours_used, budget.hours, "", lambda hours: units.duration(hours * 3600)),
         _used(snapshot.env_steps_used, budget.env_steps, "env steps", units.count),
     )
     best, eta = snapshot.best, study_eta_s(snapshot, progress)
@@ -140,7 +140,8 @@ def _header(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> list[
 
 
 def _used(used: float, total: float | None, unit: str, text: Callable[[float], str]) -> str:
-    return f"{text(used)} of {text(total)} {unit}" if total is not None else f"{text(used)} {unit}"
+    amount = f"{text(used)} of {text(total)}" if total is not None else text(used)
+    return f"{amount} {unit}".rstrip()
 
 
 def _footer(paths: CampaignPaths, snapshot: StudySnapshot) -> list[Text]:

@@ -19,6 +19,7 @@ _PARTS = {
     "episode_reward_mean": "reward per episode",
 }
 SHARES = ("success_rate", "survival_rate", "goal_progress")
+_UNITS = {"time_to_goal": " s", "episode_length": " steps"}
 
 
 def best_summary(paths: CampaignPaths, snapshot: StudySnapshot) -> str:
@@ -44,6 +45,11 @@ def _best_lines(best: TrialView, policy: str | None) -> list[str]:
 
 
 def parts_text(parts: dict[str, float]) -> str:
-    """Return score parts in words: ``success 55%, survival 90%, time to goal 6.2``."""
-    shown = {_PARTS.get(name, name): (name in SHARES, value) for name, value in parts.items()}
-    return ", ".join(f"{n} {units.percent(v) if is_share else f'{v:.1f}'}" for n, (is_share, v) in shown.items())
+    """Return score parts in words: ``success 55%, survival 90%, time to goal 6.2 s``."""
+    return ", ".join(f"{_PARTS.get(name, name)} {_part_text(name, value)}" for name, value in parts.items())
+
+
+def _part_text(name: str, value: float) -> str:
+    if name in SHARES:
+        return units.percent(value)
+    return f"{value:.1f}{_UNITS.get(name, '')}"
