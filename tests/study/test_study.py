@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from tests.support.builders import study_spec
 from vbot_campaign.errors import StudyChangedError, StudyError, StudyNotFoundError
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.resolve import with_defaults
 from vbot_campaign.study.owner import Owner, process_alive
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.storage import open_storage
@@ -51,7 +52,8 @@ def test_a_study_is_stored_with_its_whole_definition_and_opened_by_name(storage)
     spec = study_spec(constraints=[{"skip_if": "ppo.learning_rate > 9e-4"}], seed=5)
     created = CampaignStudy.create(storage, spec)
     opened = CampaignStudy.open(storage, "toy")
-    assert opened.spec == created.spec == spec
+    assert opened.spec == created.spec == with_defaults(spec)
+    assert opened.spec.fixed["reward"]["arrival_bonus"] == 100.0, "a later default must not change the study"
     assert opened.snapshot().state == "created"
     assert abs(opened.created - datetime.now(UTC)) < timedelta(seconds=10)
 
@@ -82,7 +84,7 @@ def test_a_study_of_someone_else_is_not_ours(storage):
 
 def test_a_creation_that_was_cut_short_is_made_good(storage):
     optuna.create_study(study_name="toy", storage=storage.optuna, direction="maximize")
-    assert CampaignStudy.create(storage, study_spec()).spec == study_spec()
+    assert CampaignStudy.create(storage, study_spec()).spec == with_defaults(study_spec())
 
 
 def test_a_trial_through_its_life(study):

@@ -27,7 +27,7 @@ def store_study(paths: CampaignPaths) -> None:
     points = [dict(trial.parameters) for trial in asked if trial is not None]
     makers = (make_trial, make_pruned, make_failed)
     planned = tuple(make(n, parameters=points[n]) for n, make in enumerate(makers))
-    for trial in write_study(paths, make_snapshot(trials=planned)).trials:
+    for trial in write_study(paths, make_snapshot(spec=study.spec, trials=planned)).trials:
         _record(paths, study, trial)
     study.complete(0, 0.6, PARTS, EVALUATION)
     study.prune(1, "median")

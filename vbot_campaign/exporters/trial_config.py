@@ -10,6 +10,7 @@ from vbot_campaign import fs
 from vbot_campaign.errors import SpecError
 from vbot_campaign.exporters import plain_yaml, rows
 from vbot_campaign.paths import StudyPaths, TrialPaths
+from vbot_campaign.spec import groups
 from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.resolve import resolve_training
 from vbot_campaign.spec.study import StudySpec
@@ -50,21 +51,29 @@ class TrialConfig:
 
     @property
     def hp_config(self) -> dict[str, Any]:
-        """Hyperparameters that people compare: the usual eleven and those that the study file names."""
+        """Hyperparameters that people compare: the usual eleven and those that the study names."""
         return _pick(self.ppo, (*HP_CONFIG, *self._named("ppo")))
 
     @property
     def reward_config(self) -> dict[str, float]:
-        """Reward weights that the study file searches or fixes."""
+        """Reward weights that the study searches, or fixes to something else than the default."""
         return _pick(self.reward, self._named("reward"))
 
     @property
     def env_config(self) -> dict[str, Any]:
-        """Environment settings that the study file searches or fixes."""
+        """Environment settings that the study searches, or fixes to something else than the default."""
         return _pick(self.env, self._named("env"))
 
     def _named(self, group: Literal["ppo", "reward", "env"]) -> list[str]:
-        return [*self.spec.search_space.get(group, {}), *self.spec.fixed.get(group, {})]
+        # A stored study fixes everything that it does not search; what it has in common with all others is no news.
+        defaults = groups.defaults(get_environment(self.spec.environment))
+        fixed = self.spec.fixed.get(group, {})
+        chosen = [
+            name
+            for name, value in fixed.items()
+            if plain_yaml.plain(value) != plain_yaml.plain(defaults.get(f"{group}.{name}"))
+        ]
+        return [*self.spec.search_space.get(group, {}), *chosen]
 
 
 def _pick(values: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from vbot_campaign.errors import SpecError, did_you_mean
 from vbot_campaign.spec.environments import EnvironmentDeclaration, Setting
@@ -101,10 +101,10 @@ def _kind_problem(declaration: EnvironmentDeclaration, group: str, name: str, pa
     return None
 
 
-def split_name(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[Group, str]:
     """Split ``ppo.learning_rate`` into group and name."""
     group, _, rest = name.partition(".")
-    return group, rest
+    return cast(Group, group), rest
 
 
 def path_of(name: str) -> KeyPath:

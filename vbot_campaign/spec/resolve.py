@@ -64,6 +64,19 @@ def unsearched_values(study: StudySpec) -> dict[str, Any]:
     return {**groups.defaults(get_environment(study.environment)), **fixed_values(study)}
 
 
+def with_defaults(study: StudySpec) -> StudySpec:
+    """Return the study with every default written out as a fixed value.
+
+    This is what is stored: a study that is resumed under a later version of the program, whose defaults may differ,
+    goes on with those it began with.
+    """
+    fixed: dict[groups.Group, dict[str, Any]] = {group: {} for group in groups.GROUPS}
+    for name, value in unsearched_values(study).items():
+        group, short = groups.split_name(name)
+        fixed[group][short] = list(value) if isinstance(value, tuple) else value
+    return study.model_copy(update={"fixed": fixed})
+
+
 def condition_values(study: StudySpec, parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return what conditions may ask for: sampled values, and fixed values and defaults of what is not searched."""
     searched = study.parameters

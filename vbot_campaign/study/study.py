@@ -18,7 +18,7 @@ from optuna.trial import TrialState as OptunaState
 from vbot_campaign.errors import StudyChangedError, StudyError, StudyNotFoundError, did_you_mean
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.loading import definition, study_from_definition
-from vbot_campaign.spec.resolve import definition_changes
+from vbot_campaign.spec.resolve import definition_changes, with_defaults
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study import grid, samplers
 from vbot_campaign.study.ledger import Ledger
@@ -58,13 +58,14 @@ class CampaignStudy:
     def create(cls, storage: CampaignStorage, spec: StudySpec) -> CampaignStudy:
         """Store a new study, or open it if it is stored already with the same definition.
 
-        A definition that only raises a budget replaces the stored one.
+        Defaults are stored with it. A definition that only raises a budget replaces the stored one.
 
         Raises:
             StudyChangedError: The stored definition differs in more than a raised budget.
             SpecError: The pruner cannot be built.
             StudyError: The grid is too large.
         """
+        spec = with_defaults(spec)
         # What cannot be built is refused before anything is stored.
         build_pruner(spec)
         if spec.sampler.name == "grid":
