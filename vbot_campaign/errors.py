@@ -11,6 +11,7 @@
     │   ├── CheckpointNotFoundError
     │   └── CheckpointCorruptError  torn, truncated or altered
     ├── PhysicsUnavailableError     an engine whose package is not installed
+    ├── RenderingUnavailableError   nothing that can draw or encode pictures
     ├── FolderBusyError             another process holds the lock of a trial folder
     └── WorkerError                 raised inside a worker, becomes its exit code
         └── DivergedError           loss, weights or physics are not finite any more
@@ -68,6 +69,10 @@ class CheckpointCorruptError(CheckpointError):
 
 class PhysicsUnavailableError(CampaignError):
     """A physics engine whose package is not installed."""
+
+
+class RenderingUnavailableError(CampaignError):
+    """Nothing on this machine can draw without a screen, or encode the video that was asked for."""
 
 
 class FolderBusyError(CampaignError):

@@ -91,6 +91,15 @@ class StudyPaths:
         """Folder of the trial folders."""
         return self.root / "trials"
 
+    @property
+    def import_log(self) -> Path:
+        """One JSON line per checkpoint that was imported from another program."""
+        return self.root / "imported" / "imported.jsonl"
+
+    def imported(self, name: str) -> Path:
+        """A checkpoint that was imported from another program."""
+        return self.root / "imported" / f"{name}.pt"
+
     def config(self, trial: int) -> Path:
         """Exact configuration of a trial."""
         return self.root / "configs" / f"trial_{trial:04d}.yaml"

@@ -17,9 +17,10 @@ def make_vbot(
 ) -> VbotNavigation:
     """Make an environment with settings that differ from the defaults."""
     weights = settings.pop("weights", {})
+    physics = settings.pop("physics", "mujoco")
     return make_env(
         ENVIRONMENT,
-        physics="mujoco",
+        physics=physics,
         settings=settings,
         weights=weights,
         num_envs=num_envs,

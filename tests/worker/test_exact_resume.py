@@ -57,6 +57,26 @@ def test_killed_three_times(tmp_path: Path, uninterrupted: TrialPaths) -> None:
     assert_equal_training(paths, uninterrupted)
 
 
+@pytest.mark.parametrize("physics", ["mujoco", "motrixsim"])
+def test_noise_and_randomisation_continue_exactly_in_every_engine(tmp_path: Path, physics: str) -> None:
+    env = {
+        "episode_seconds": 1.0,
+        "noise_level": 1.0,
+        "randomise_mass": 0.2,
+        "randomise_friction": 0.3,
+        "randomise_strength": 0.1,
+        "push_velocity": 0.5,
+        "push_interval_seconds": 0.3,
+    }
+    changes: dict[str, Any] = {"physics": physics, "env": env, "env_steps": 512 * 24}
+    whole, killed = tiny_trial(tmp_path / "whole", **changes), tiny_trial(tmp_path / "killed", **changes)
+    assert run_worker(whole).state is Ended.FINISHED
+    assert kill_at_iteration(killed, 12) == -signal.SIGKILL
+    tiny_trial(tmp_path / "killed", attempt=2, **changes)
+    assert run_worker(killed).state is Ended.FINISHED
+    assert_equal_training(killed, whole)
+
+
 def test_a_stopped_training_loses_nothing(tmp_path: Path, uninterrupted: TrialPaths) -> None:
     paths = tiny_trial(tmp_path)
     assert kill_at_iteration(paths, 10, signal.SIGTERM) == 0

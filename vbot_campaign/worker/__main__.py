@@ -6,6 +6,7 @@ Exit codes are those of `events.EXIT_CODES`; 3 means that another process works 
 from __future__ import annotations
 
 import faulthandler
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -22,7 +23,11 @@ def main(arguments: list[str]) -> int:
         faulthandler.register(signal.SIGUSR1, all_threads=True)
     from vbot_campaign.worker.attempt import run_attempt
 
-    return run_attempt(Path(arguments[0]))
+    code = run_attempt(Path(arguments[0]))
+    # The slot is free only when this process is gone: do not search all of torch for garbage on the way out, which
+    # takes a second.
+    gc.freeze()
+    return code
 
 
 if __name__ == "__main__":

@@ -25,19 +25,20 @@ EXIT_FOLDER_BUSY = 3
 _log = logging.getLogger(__name__)
 
 
-def run_attempt(folder: Path, on_progress: Callable[[Progress], None] | None = None) -> int:
+def run_attempt(
+    folder: Path, on_progress: Callable[[Progress], None] | None = None, *, log_level: int = logging.INFO
+) -> int:
     """Train what the folder says and write ``result.json`` last.
 
     Args:
         folder: Trial folder with a ``trial.json``.
         on_progress: Called after every iteration.
+        log_level: What is printed to stderr, which is ``worker.log`` under a supervisor.
 
     Returns:
         The exit code.
     """
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True)
     paths = TrialPaths(folder)
     try:
         # Liveness needs no guess: the system drops this lock in the instant the process dies.

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from vbot_campaign.envs.physics.engine import PhysicsEngine
 from vbot_campaign.envs.physics.mujoco_engine import MujocoEngine
 from vbot_campaign.errors import SpecError, did_you_mean
 
 __all__ = ["MujocoEngine", "PhysicsEngine", "make_engine"]
 
-_ENGINES = {"mujoco": MujocoEngine}
-
 
 def make_engine(name: str, *, num_envs: int, threads: int, substeps: int, collision: str) -> PhysicsEngine:
     """Return a physics engine by name.
 
     Args:
-        name: ``mujoco``.
+        name: ``mujoco`` or ``motrixsim``.
         num_envs: Number of robots, each in its own world.
         threads: Threads that step them. Results do not depend on it.
         substeps: Physics steps in one control step of 10 ms.
@@ -23,6 +24,7 @@ def make_engine(name: str, *, num_envs: int, threads: int, substeps: int, collis
 
     Raises:
         SpecError: No engine has that name.
+        PhysicsUnavailableError: The engine's package is not installed.
     """
     if name not in _ENGINES:
         valid = ", ".join(sorted(_ENGINES))
@@ -30,3 +32,12 @@ def make_engine(name: str, *, num_envs: int, threads: int, substeps: int, collis
             f"physics: '{name}' is not an engine of this task.{did_you_mean(name, _ENGINES)} Valid: {valid}."
         )
     return _ENGINES[name](num_envs=num_envs, threads=threads, substeps=substeps, collision=collision)
+
+
+def _motrixsim(**options: Any) -> PhysicsEngine:
+    from vbot_campaign.envs.physics.motrixsim_engine import MotrixsimEngine
+
+    return MotrixsimEngine(**options)
+
+
+_ENGINES: dict[str, Callable[..., PhysicsEngine]] = {"motrixsim": _motrixsim, "mujoco": MujocoEngine}

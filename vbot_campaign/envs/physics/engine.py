@@ -32,14 +32,34 @@ class PhysicsEngine(Protocol):
         """Put some robots into a new state and forget everything else about them.
 
         Args:
-            indices: Int64, (n,).
+            indices: Int64, (n,), ascending.
             positions: Float64, (n, 19).
             velocities: Float64, (n, 18).
         """
         ...
 
+    def masses(self) -> torch.Tensor:
+        """Return the mass of each robot, float64 (num_envs,), kg."""
+        ...
+
+    def set_properties(self, indices: torch.Tensor, *, base_mass: torch.Tensor, friction: torch.Tensor) -> None:
+        """Give some robots another base and another ground; the base's inertia scales with its mass.
+
+        Call before `reset` of the same robots.
+
+        Args:
+            indices: Int64, (n,), ascending.
+            base_mass: Float64, (n,): mass of the base as a multiple of the model's.
+            friction: Float64, (n,): sliding friction between robot and disc; the model's is 1.
+        """
+        ...
+
     def state_dict(self) -> dict[str, Any]:
-        """Return the whole state, solver warm starts included, so that continuing is exact."""
+        """Return the whole state, so that continuing from it is exact.
+
+        An engine that cannot show its solver's warm start drops it here, so that the engine that goes on and the one
+        that loads the state start from the same nothing.
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from vbot_campaign.envs.vbot.kinematics import DISC_RADIUS, BaseState, GroundCon
 from vbot_campaign.envs.vbot.memory import EpisodeMemory
 from vbot_campaign.envs.vbot.model import ACTION_FILTER, ACTION_SCALE, DAMPING, DEFAULT_POSE, STIFFNESS, TORQUE_LIMITS
 from vbot_campaign.envs.vbot.observation import OBSERVATION_SIZE, Goal, Observer
+from vbot_campaign.envs.vbot.randomisation import make_randomisation
 from vbot_campaign.envs.vbot.spawn import Spawner, SpawnSettings
 from vbot_campaign.envs.vec_env import StepResult
 from vbot_campaign.spec.outcomes import EpisodeTotals
@@ -24,6 +26,9 @@ MAX_JOINT_SPEED = 100.0
 """rad/s; beyond it the simulation has left physics."""
 SUCCESS_STEPS = 50
 SUCCESS_SPEED = 0.15
+
+StepWatcher = Callable[[rewards.Transition, Verdict], None]
+"""Sees each step of all environments before the ended ones begin again."""
 
 
 class VbotNavigation:
@@ -76,6 +81,8 @@ class VbotNavigation:
         self._reward = rewards.RewardFunction(weights, shape)
         self._observer = Observer(settings["position_scale"], self.device)
         self._contact = GroundContact(self.device)
+        self._randomisation = make_randomisation(settings, engine, seed=seed)
+        self._watchers: list[StepWatcher] = []
         self._default_pose = torch.tensor(DEFAULT_POSE)
         self._limits = torch.tensor(TORQUE_LIMITS)
         self._memory = EpisodeMemory.empty(self.num_envs)
@@ -96,14 +103,16 @@ class VbotNavigation:
         """See `VecEnv.observe`."""
         base = self._base()
         goal = Goal.seen_from(base, self._memory.target)
-        return self._observer(base, goal, self._memory.filtered_action, self._memory.target_yaw)
+        observations = self._observer(base, goal, self._memory.filtered_action, self._memory.target_yaw)
+        return self._randomisation.sense(observations)
 
     def step(self, actions: torch.Tensor) -> StepResult:
         """See `VecEnv.step`. Actions are not clipped; the filter and the torque limits bound their effect."""
         m = self._memory
         before = m.filtered_action
         m.filtered_action = ACTION_FILTER * actions + (1.0 - ACTION_FILTER) * before
-        torques = self._torques(m.filtered_action)
+        self._randomisation.begin_step(m.steps)
+        torques = self._randomisation.torques(self._torques(m.filtered_action))
         started = time.perf_counter()
         self.engine.step(torques)
         self._physics_seconds += time.perf_counter() - started
@@ -113,7 +122,9 @@ class VbotNavigation:
         terms = self._reward(transition)
         reward = terms.sum(dim=0)
         self._account(terms, reward, goal, verdict)
-        observations = self._observer(base, goal, m.filtered_action, m.target_yaw)
+        for watch in self._watchers:
+            watch(transition, verdict)
+        observations = self._randomisation.sense(self._observer(base, goal, m.filtered_action, m.target_yaw))
         final = torch.nan_to_num(observations, nan=0.0, posinf=0.0, neginf=0.0)
         return StepResult(self._restart(final, verdict), reward, verdict.terminated, verdict.truncated, final)
 
@@ -183,6 +194,7 @@ class VbotNavigation:
 
     def _start_episodes(self, indices: torch.Tensor) -> None:
         spawn = self._spawner.draw(len(indices))
+        self._randomisation.restart(indices)
         self.engine.reset(indices, spawn.positions, torch.zeros(len(indices), 18, dtype=torch.float64))
         distance = (spawn.targets - spawn.positions[:, :2].float()).square().sum(dim=1).sqrt()
         self._memory.restart(indices, spawn.targets, spawn.target_yaw, distance)
@@ -191,10 +203,15 @@ class VbotNavigation:
         base = BaseState.from_engine(self.engine.positions[indices], self.engine.velocities[indices])
         m = self._memory
         goal = Goal.seen_from(base, m.target[indices])
-        return self._observer(base, goal, m.filtered_action[indices], m.target_yaw[indices])
+        observations = self._observer(base, goal, m.filtered_action[indices], m.target_yaw[indices])
+        return self._randomisation.sense_some(observations, indices)
 
     def _base(self) -> BaseState:
         return BaseState.from_engine(self.engine.positions, self.engine.velocities)
+
+    def watch_steps(self, watcher: StepWatcher) -> None:
+        """Show every later step to a watcher: for evaluations, so that training computes nothing it does not need."""
+        self._watchers.append(watcher)
 
     def take_totals(self) -> EpisodeTotals:
         """See `VecEnv.take_totals`."""
@@ -227,6 +244,7 @@ class VbotNavigation:
             "memory": self._memory.state_dict(),
             "counter": self._counter.state_dict(),
             "generator": self._generator.get_state(),
+            "randomisation": self._randomisation.state_dict(),
             "term_sums": self._term_sums.clone(),
             "term_steps": self._term_steps,
         }
@@ -237,5 +255,7 @@ class VbotNavigation:
         self._memory.load_state_dict(state["memory"])
         self._counter.load_state_dict(state["counter"])
         self._generator.set_state(state["generator"])
+        if state.get("randomisation"):
+            self._randomisation.load_state_dict(state["randomisation"])
         self._term_sums.copy_(state["term_sums"])
         self._term_steps = int(state["term_steps"])

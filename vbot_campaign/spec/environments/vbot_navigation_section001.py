@@ -28,6 +28,12 @@ _SETTINGS = (
     Setting("braking_speed", 0.6, "Largest speed that near_target_speed allows.", "m/s", 0.05, 5.0),
     Setting("stop_window_steps", 1000, "Steps after the first arrival in which standing still pays.", "", 1, 12_000),
     Setting("braking_gain", 0.5, "Allowed speed per metre of distance in near_target_speed.", "1/s", 0.05, 5.0),
+    Setting("noise_level", 0.0, "Factor on the noise of the observation; 0 is none, 1 is usual.", "", 0.0, 10.0),
+    Setting("randomise_mass", 0.0, "Share by which the base's mass varies between episodes.", "", 0.0, 0.9),
+    Setting("randomise_friction", 0.0, "Share by which the ground's friction varies between episodes.", "", 0.0, 0.9),
+    Setting("randomise_strength", 0.0, "Share by which the motors' strength varies between episodes.", "", 0.0, 0.9),
+    Setting("push_velocity", 0.0, "Largest velocity that a push adds, in any direction; 0 is none.", "m/s", 0.0, 5.0),
+    Setting("push_interval_seconds", 4.0, "Time between two pushes of a robot.", "s", 0.1, 60.0),
 )
 
 _REWARDS = (
@@ -52,7 +58,7 @@ _REWARDS = (
         "inside the goal, v < 0.3, up to stop_window_steps after the first arrival",
     ),
     RewardTerm("zero_ang_bonus", "navigation", 10.0, "1 where |w_z| < 0.05", "as stop_scale"),
-    RewardTerm("near_target_speed", "navigation", -0.7, "max(0, v - clip(braking_gain * d, 0.05, braking_speed))^2"),
+    RewardTerm("near_target_speed", "navigation", -2.0, "max(0, v - clip(braking_gain * d, 0.05, braking_speed))^2"),
     RewardTerm(
         "departure_penalty", "navigation", -5.0, "d - d_previous where it grows by more than 0.01", "inside the goal"
     ),
@@ -75,5 +81,5 @@ DECLARATION = EnvironmentDeclaration(
     control_dt_s=0.01,
     settings={setting.name: setting for setting in _SETTINGS},
     rewards={term.name: term for term in _REWARDS},
-    physics=("mujoco",),
+    physics=("mujoco", "motrixsim"),
 )
