@@ -1,0 +1,50 @@
+"""``python -m tests.benchmarks [--quick]``: how fast training is, and what the supervisor costs.
+
+What each row means is in ``docs/benchmarks.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Before torch is loaded: the rows measured in this process use one thread; workers are told their own counts.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+from tests.benchmarks import checkpoints, database, overhead, throughput
+from tests.benchmarks.rows import Row, table
+from vbot_campaign.supervisor.slots import available_cores
+
+Section = tuple[str, Callable[[Path, bool], list[Row]]]
+
+SECTIONS: dict[str, Section] = {
+    "train": ("Training, one worker on all cores (as `train`)", throughput.one_worker),
+    "slots": ("Training, two workers at once (as a study)", throughput.two_workers),
+    "overhead": ("Supervisor, a study of short trials on two slots", overhead.measure),
+    "database": ("Database, with 50 trials of 30 reports each in it (10 if quick)", database.measure),
+    "checkpoint": ("Checkpoint, 2048 environments and default networks", checkpoints.measure),
+}
+
+
+def main() -> None:
+    """Measure and print one table per section."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a few seconds per section; figures are rough")
+    parser.add_argument("--only", choices=SECTIONS, action="append", help="measure this section (may be repeated)")
+    options = parser.parse_args()
+    print(f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}", end="")
+    print(f", load {os.getloadavg()[0]:.1f} at the start{', quick' if options.quick else ''}")
+    for name, (title, measure) in SECTIONS.items():
+        if options.only and name not in options.only:
+            continue
+        with tempfile.TemporaryDirectory(prefix="vbot-bench-") as folder:
+            print(f"\n{title}\n{table(measure(Path(folder), options.quick))}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
