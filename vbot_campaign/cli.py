@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -86,9 +87,11 @@ def _complain(error: Exception, message: str) -> None:
 def run(file: StudyFile) -> None:
     """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
     from vbot_campaign.spec.loading import load_study
+    from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.supervisor import run_study
 
     spec = load_study(file)
+    require_engine(spec.physics)
     _supervise(spec.study, lambda **options: run_study(_paths(), spec, **options))
 
 
@@ -185,7 +188,7 @@ def train(
     ] = None,
     num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed.")] = None,
-    physics: Annotated[str | None, typer.Option(help="Physics engine.")] = None,
+    physics: Annotated[str | None, typer.Option(help="Physics engine: mujoco or motrixsim.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Start from this checkpoint's networks.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).", min=1, max=256)] = None,
@@ -194,6 +197,7 @@ def train(
     """Train once, without a study. Ctrl-C writes a checkpoint; --resume RUN goes on exactly there."""
     from vbot_campaign.spec.counts import parse_count
     from vbot_campaign.spec.loading import build_training
+    from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.worker import single
 
     _refuse_changes_to_resumed(context)
@@ -205,6 +209,7 @@ def train(
         training = build_training(
             env, parse_count("--env-steps", env_steps), settings or [], num_envs=num_envs, seed=seed, physics=physics
         )
+        require_engine(training.physics)
         folder = single.new_run(
             _paths(), training, device=single.choose_device(device), threads=threads, warm_start=checkpoint
         )
@@ -226,39 +231,151 @@ def _train_with_bar(folder: Path) -> int:
     from vbot_campaign.worker.attempt import run_attempt
 
     with TrainingBar(folder) as bar:
-        code = run_attempt(folder, on_progress=bar.update)
+        code = run_attempt(folder, on_progress=bar.update, log_level=logging.WARNING)
     typer.echo(training_summary(folder))
     return code
 
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file, or a run's folder.")],
+    checkpoints: Annotated[list[Path], typer.Argument(metavar="CHECKPOINT...", help="A .pt file, or a run's folder.")],
     episodes: Annotated[
-        int | None, typer.Option(help="Episodes (default: as in training).", min=1, max=100_000)
+        int | None, typer.Option(help="Episodes of each seed (default: as in training).", min=1, max=100_000)
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(help="Seed of spawns and targets (default: as in training).", min=0)
+        int | None, typer.Option(help="First seed of spawns and targets (default: as in training).", min=0)
     ] = None,
+    seeds: Annotated[int, typer.Option(help="Seeds, counted up from the first.", min=1, max=1000)] = 1,
+    physics: Annotated[
+        str | None, typer.Option(metavar="ENGINE[,ENGINE]", help="Physics engines (default: as in training).")
+    ] = None,
+    spawn: Annotated[
+        str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="env.* or reward.* setting.")
+    ] = None,
+    sampled: Annotated[bool, typer.Option("--sampled", help="Play sampled actions too, next to the mean.")] = False,
     threads: Annotated[int | None, typer.Option(help="Physics threads (default: one per core).", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
 ) -> None:
-    """Play a policy without noise and print how its episodes end."""
-    from vbot_campaign.watch.outcome_table import evaluation_json, outcome_table
+    """Play policies without exploring and print how their episodes end, side by side."""
+    from vbot_campaign.watch import comparison_table as table
+    from vbot_campaign.watch.outcome_table import case_json, outcome_table
     from vbot_campaign.worker import single
 
     cores = single.available_cores()
     single.prepare_threads(1)
-    from vbot_campaign.worker.evaluation import evaluate_checkpoint, find_checkpoint, training_of
+    from vbot_campaign.worker.evaluation import evaluate_cases, find_checkpoint, training_for
+
+    engines = dict.fromkeys(name.strip() for name in physics.split(",")) if physics else [None]
+    cases = [
+        (path, training_for(path, physics=engine, spawn=spawn, settings=settings or []))
+        for path in dict.fromkeys(map(find_checkpoint, checkpoints))
+        for engine in engines
+    ]
+    done = list(
+        evaluate_cases(cases, threads=threads or cores, episodes=episodes, seed=seed, seeds=seeds, sampled=sampled)
+    )
+    one = done[0]
+    if as_json:
+        values = case_json(one) if len(done) == 1 else table.comparison_json(done)
+        typer.echo(json.dumps(values, indent=2))
+    elif markdown:
+        typer.echo(table.comparison_markdown(done))
+    elif len(done) == 1 and seeds == 1:
+        path = Path(one.checkpoint)
+        typer.echo(outcome_table(path, one.env_steps, one.episodes, one.score, one.seeds[0], one.movement))
+    else:
+        typer.echo(table.comparison_table(done))
+
+
+@app.command()
+def play(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="A .pt file, or a run's folder.")],
+    video: Annotated[Path | None, typer.Option(help="Film to write, .gif or .mp4.")] = None,
+    trace: Annotated[Path | None, typer.Option(help="Arrays of every step to write, .npz.")] = None,
+    path_plot: Annotated[Path | None, typer.Option("--path", help="Paths from above to write, .png.")] = None,
+    episodes: Annotated[int, typer.Option(help="Episodes.", min=1, max=1000)] = 3,
+    seed: Annotated[int, typer.Option(help="Seed of spawns and targets.", min=0)] = 0,
+    physics: Annotated[str | None, typer.Option(help="Physics engine (default: as in training).")] = None,
+    spawn: Annotated[
+        str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="env.* or reward.* setting.")
+    ] = None,
+) -> None:
+    """Play a policy and show what it does: outcomes, film, arrays, paths."""
+    from vbot_campaign.playback.opengl import prepare_rendering
+    from vbot_campaign.worker import single
+
+    single.prepare_threads(1)
+    if video is not None:
+        prepare_rendering()
+    from vbot_campaign.playback.play import play as play_policy
+    from vbot_campaign.worker.evaluation import find_checkpoint, training_for
 
     path = find_checkpoint(checkpoint)
-    training = training_of(path)
-    done = evaluate_checkpoint(path, training=training, threads=threads or cores, episodes=episodes, seed=seed)
-    seed = training.evaluation.seed if seed is None else seed
-    if as_json:
-        typer.echo(json.dumps(evaluation_json(path, done.env_steps, done.episodes, done.score, seed), indent=2))
+    training = training_for(path, physics=physics, spawn=spawn, settings=settings or [])
+    play_policy(
+        path, training, episodes=episodes, seed=seed, video=video, trace=trace, path_plot=path_plot, say=typer.echo
+    )
+
+
+@app.command()
+def audit(file: StudyFile) -> None:
+    """Ask whether something else than finishing the task would pay better; exit code 1 when it would."""
+    from vbot_campaign.spec.loading import load_study
+    from vbot_campaign.worker import single
+
+    spec = load_study(file)
+    single.prepare_threads(1)
+    from vbot_campaign.envs.vbot.audit import audit_study, render
+
+    report = audit_study(spec)
+    typer.echo(render(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+checkpoints_app = typer.Typer(help="Bring policies in from other programs, and take them out.", no_args_is_help=True)
+app.add_typer(checkpoints_app, name="checkpoints")
+
+Source = Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file of skrl, rsl_rl or this program.")]
+
+
+@checkpoints_app.command("import")
+def import_command(
+    file: Source,
+    out: Annotated[Path | None, typer.Option(help="File to write.")] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Put it among this study's files.")] = None,
+    env: Annotated[str, typer.Option(help="Environment that the policy must fit.")] = _DEFAULT_ENVIRONMENT,
+) -> None:
+    """Convert a policy that skrl or rsl_rl trained; nothing in the file is executed."""
+    from vbot_campaign.rl import importers
+
+    if (out is None) == (study is None):
+        raise SpecError("checkpoints import: give either --out FILE.pt or --study NAME.")
+    if out is not None:
+        imported = importers.import_checkpoint(file, out, env)
     else:
-        typer.echo(outcome_table(path, done.env_steps, done.episodes, done.score, seed))
+        imported = importers.import_into_study(file, _paths().study(str(study)), env)
+    typer.echo(importers.describe(imported))
+
+
+@checkpoints_app.command("export")
+def export_command(
+    file: Source,
+    form: Annotated[str, typer.Option("--format", help="skrl, torchscript or onnx.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the policy and its manifest to.")],
+    env: Annotated[str, typer.Option(help="Environment that the policy must fit.")] = _DEFAULT_ENVIRONMENT,
+) -> None:
+    """Write a policy for other programs, with a manifest of all they must know."""
+    from vbot_campaign.rl.export import export_policy
+
+    for path in export_policy(file, form, out, env):
+        typer.echo(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @app.command()

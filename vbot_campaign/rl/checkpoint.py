@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,12 @@ import torch
 
 from vbot_campaign import fs
 from vbot_campaign.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError
+from vbot_campaign.rl import layouts
 from vbot_campaign.rl.normalization import RunningNormalizer
 from vbot_campaign.rl.policy import ActorCritic
 
 CHECKPOINT_SCHEMA = 1
 
-_COMPILED_PREFIX = "_orig_mod."
 _RESUME_ONLY = ("generators", "env", "started", "observations")
 
 
@@ -79,9 +78,9 @@ def save(path: Path, learner_state: dict[str, Any], extra: dict[str, Any]) -> Ch
 
 
 def load(path: Path, sha256: str | None = None, *, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of this program or of skrl.
+    """Read a checkpoint of this program, of skrl or of rsl_rl.
 
-    Nothing in the file is executed. Keys of other versions are brought to the layout above.
+    Nothing in the file is executed. Files of other programs are brought to the layout above (`rl.layouts`).
 
     Args:
         path: The file.
@@ -105,16 +104,16 @@ def load(path: Path, sha256: str | None = None, *, device: torch.device | str = 
         )
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, OSError) as error:
+    except Exception as error:  # whatever the bytes make the unpickler do
         raise CheckpointCorruptError(
             f"checkpoint {path} cannot be read ({len(content)} bytes; {_first_sentence(error)}). "
             "It is truncated or no checkpoint; use an older one of the same folder."
         ) from None
-    return _with_field_names(path, checkpoint)
+    return _in_own_layout(path, checkpoint)
 
 
 def load_policy(path: Path, *, device: torch.device | str = "cpu") -> LoadedPolicy:
-    """Read a policy, of this program or of skrl, with networks of the sizes found in the file.
+    """Read a policy, of this program, skrl or rsl_rl, with networks of the sizes found in the file.
 
     Raises:
         CheckpointNotFoundError: No such file.
@@ -147,26 +146,13 @@ def _first_sentence(error: Exception) -> str:
     return str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
-def _with_field_names(path: Path, checkpoint: Any) -> dict[str, Any]:
-    # skrl 2 calls the observation scaler `observation_preprocessor`; a compiled model prefixes its weights.
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("policy"), dict):
-        raise CheckpointCorruptError(f"{path} is not a checkpoint: it has no 'policy'.")
-    known = dict(checkpoint)
-    if "observation_preprocessor" in known:
-        known["state_preprocessor"] = known.pop("observation_preprocessor")
-    if "state_preprocessor" not in known:
-        raise CheckpointCorruptError(
-            f"checkpoint {path} has no observation normalizer ('state_preprocessor' or 'observation_preprocessor'); "
-            "a policy cannot act without the one it was trained with."
-        )
+def _in_own_layout(path: Path, content: Any) -> dict[str, Any]:
+    known = layouts.to_own_layout(str(path), content)
     schema = known.get("vbot_campaign", {}).get("schema", CHECKPOINT_SCHEMA)
     if schema > CHECKPOINT_SCHEMA:
         raise CheckpointError(
             f"checkpoint {path} has layout {schema}, this program knows {CHECKPOINT_SCHEMA}. Update vbot-campaign."
         )
-    for name in ("policy", "value"):
-        if name in known:
-            known[name] = {key.removeprefix(_COMPILED_PREFIX): value for key, value in known[name].items()}
     return known
 
 

@@ -26,6 +26,8 @@ class RunningNormalizer:
         self.running_variance = torch.ones(size, dtype=torch.float64, device=device)
         self.current_count = torch.ones((), dtype=torch.float64, device=device)
         self.frozen = frozen
+        self.limit = LIMIT
+        """Normalized numbers are clipped to plus and minus this; infinite with the statistics of a policy of rsl_rl."""
 
     @property
     def size(self) -> int:
@@ -51,22 +53,23 @@ class RunningNormalizer:
         self.current_count = total
 
     def normalize(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return ``(samples - mean) / (sqrt(variance) + 1e-8)`` within -5 and 5, of the samples' shape and type."""
+        """Return ``(samples - mean) / (sqrt(variance) + 1e-8)`` within the limit, of the samples' shape and type."""
         mean, deviation = self._moments(samples.dtype)
-        return ((samples - mean) / (deviation + EPSILON)).clamp_(-LIMIT, LIMIT)
+        return ((samples - mean) / (deviation + EPSILON)).clamp_(-self.limit, self.limit)
 
     def denormalize(self, samples: torch.Tensor) -> torch.Tensor:
-        """Return normalized samples, taken within -5 and 5, in their natural units."""
+        """Return normalized samples, taken within the limit, in their natural units."""
         mean, deviation = self._moments(samples.dtype)
-        return torch.addcmul(mean, samples.clamp(-LIMIT, LIMIT), deviation)
+        return torch.addcmul(mean, samples.clamp(-self.limit, self.limit), deviation)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Return the statistics under skrl's names."""
-        return {
+        """Return the statistics under skrl's names, and ``limit`` where it is not skrl's."""
+        state = {
             "running_mean": self.running_mean,
             "running_variance": self.running_variance,
             "current_count": self.current_count,
         }
+        return state if self.limit == LIMIT else {**state, "limit": torch.tensor(self.limit, dtype=torch.float64)}
 
     def load_state_dict(self, state: Mapping[str, torch.Tensor]) -> None:
         """Take over the statistics of another normalizer.
@@ -80,6 +83,7 @@ class RunningNormalizer:
         self.running_mean = state["running_mean"].reshape(-1).to(own, copy=True)
         self.running_variance = state["running_variance"].reshape(-1).to(own, copy=True)
         self.current_count = state["current_count"].reshape(()).to(own, copy=True)
+        self.limit = float(state["limit"]) if "limit" in state else LIMIT
 
     def _moments(self, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
         return self.running_mean.to(dtype), self.running_variance.to(dtype).sqrt()
