@@ -74,7 +74,7 @@ def test_the_first_trial_has_the_priors_and_defaults_that_lie_in_the_range() -> 
         "ppo.rollouts": 24,
         "ppo.policy_hidden_layer_sizes": [256, 128, 64],
         "reward.arrival_bonus": 100.0,
-        "reward.near_target_speed": -0.7,
+        "reward.near_target_speed": -2.0,
     }
 
 
