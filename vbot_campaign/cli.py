@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -24,6 +24,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+if TYPE_CHECKING:
+    from vbot_campaign.spec.describe import StudyPlan
+    from vbot_campaign.spec.study import StudySpec
 
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.")]
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Study file, such as studies/quickstart.yaml.")]
@@ -86,12 +90,15 @@ def _complain(error: Exception, message: str) -> None:
 @app.command()
 def run(file: StudyFile) -> None:
     """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
+    from vbot_campaign.spec.describe import render_warning
     from vbot_campaign.spec.loading import load_study
     from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.supervisor import run_study
 
     spec = load_study(file)
     require_engine(spec.physics)
+    for warning in _plan(spec).warnings:
+        typer.echo(f"{render_warning(warning)}\n", err=True)
     _supervise(spec.study, lambda **options: run_study(_paths(), spec, **options))
 
 
@@ -167,15 +174,19 @@ def list_command() -> None:
 @app.command()
 def check(file: StudyFile) -> None:
     """Validate a study file and show what it would run."""
-    from vbot_campaign.spec.describe import describe, render
+    from vbot_campaign.spec.describe import render
     from vbot_campaign.spec.loading import load_study
+
+    typer.echo(render(_plan(load_study(file))))
+
+
+def _plan(spec: StudySpec) -> StudyPlan:
+    from vbot_campaign.spec.describe import describe
     from vbot_campaign.supervisor.slots import discover_slots
     from vbot_campaign.watch.speed import expected_speed
 
-    spec = load_study(file)
     slots = discover_slots(spec.workers)
-    plan = describe(spec, slots=len(slots), env_steps_per_s=expected_speed(_paths(), spec, slots))
-    typer.echo(render(plan))
+    return describe(spec, slots=len(slots), env_steps_per_s=expected_speed(_paths(), spec, slots))
 
 
 @app.command()

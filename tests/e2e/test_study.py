@@ -298,3 +298,11 @@ def test_train_stopped_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
 def iterations_of(campaign: Campaign) -> list[int]:
     runs = list((campaign.runs.root / "vbot_navigation_section001").glob("*_PPO"))
     return [line["iteration"] for run in runs for line in progress_lines(TrialPaths(run))]
+
+
+def test_a_study_that_measures_with_a_bent_yardstick_says_so_at_its_start(tmp_path: Path) -> None:
+    campaign = Campaign(tmp_path)
+    bent = {"objective": {"episode_reward_mean": {"weight": 1.0, "scale": 500}}, "budget": {"trials": 1}}
+    output = campaign.call("run", campaign.write(**bent))
+    assert "WARNING:" in output
+    assert "episode_reward_mean" in output.split("study tiny:")[0], "before the first trial, and with the reason"

@@ -218,7 +218,7 @@ def render(plan: StudyPlan) -> str:
     if plan.fixed:
         lines += ["", "Fixed", *_wrapped(_assignments(plan.fixed))]
     for warning in plan.warnings:
-        lines += ["", *textwrap.wrap(f"WARNING: {warning}", WIDTH, subsequent_indent="         ")]
+        lines += ["", render_warning(warning)]
     return "\n".join(lines)
 
 
@@ -276,3 +276,8 @@ def _value(value: Any) -> str:
 def _wrapped(lines: list[str]) -> Iterator[str]:
     for line in lines:
         yield from textwrap.wrap(f"  {line}", WIDTH, subsequent_indent="      ")
+
+
+def render_warning(warning: str) -> str:
+    """Return a warning as text, at most `WIDTH` columns wide."""
+    return textwrap.fill(f"WARNING: {warning}", WIDTH, subsequent_indent="         ")
