@@ -10,7 +10,7 @@ from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study import load_snapshot, study_names
 from vbot_campaign.supervisor.slots import Slot
 
-TYPICAL_ENV_STEPS_PER_S = 11_000.0
+TYPICAL_ENV_STEPS_PER_S = 16_000.0
 """Of one CPU core with the default network, where nothing was trained yet; see docs/benchmarks.md."""
 
 
