@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -97,9 +98,8 @@ def run(file: StudyFile) -> None:
 
     spec = load_study(file)
     require_engine(spec.physics)
-    for warning in _plan(spec).warnings:
-        typer.echo(f"{render_warning(warning)}\n", err=True)
-    _supervise(spec.study, lambda **options: run_study(_paths(), spec, **options))
+    warnings = [render_warning(warning) for warning in _plan(spec).warnings]
+    _supervise(spec.study, lambda **options: run_study(_paths(), spec, **options), warnings)
 
 
 @app.command()
@@ -112,14 +112,14 @@ def resume(name: StudyName) -> None:
     _supervise(name, lambda **options: resume_study(_paths(), name, **options))
 
 
-def _supervise(name: str, start: Any) -> None:
+def _supervise(name: str, start: Any, warnings: Sequence[str] = ()) -> None:
     from vbot_campaign.exporters.mirrors import MirrorExporter
     from vbot_campaign.study import load_snapshot
     from vbot_campaign.watch.progress_lines import ProgressLines
     from vbot_campaign.watch.summary import best_summary
 
     paths = _paths()
-    with ProgressLines(paths) as lines:
+    with ProgressLines(paths, warnings=warnings) as lines:
         outcome = start(observers=(MirrorExporter(paths, name), lines))
     typer.echo()
     typer.echo(best_summary(paths, load_snapshot(paths, name)))

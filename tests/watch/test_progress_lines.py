@@ -112,3 +112,12 @@ def test_the_heartbeat_says_how_far_the_running_trials_are(paths: CampaignPaths)
     line = progress_line(paths, snapshot, datetime.now(UTC))
     # One runs with 450 s left, two more of six minutes each: 1170 s of work on two slots.
     assert line == "1 trial done; trial 1 25% (0.300); about 9m45s left"
+
+
+def test_warnings_are_said_once_and_only_when_the_study_has_begun(paths: CampaignPaths) -> None:
+    output = io.StringIO()
+    lines = ProgressLines(paths, Console(file=output, width=80), warnings=["WARNING: a bent yardstick"])
+    assert output.getvalue() == ""
+    for _ in range(2):
+        lines.update(make_snapshot(trials=()))
+    assert output.getvalue().count("WARNING: a bent yardstick") == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
@@ -35,10 +35,16 @@ class ProgressLines:
     """Prints what happened between one snapshot and the next.
 
     An observer of the supervisor and a context manager: the live table is taken down at the end of the block.
+
+    Args:
+        paths: The runs folder.
+        console: Where to print.
+        warnings: Said once, as soon as the study has begun.
     """
 
-    def __init__(self, paths: CampaignPaths, console: Console | None = None) -> None:
+    def __init__(self, paths: CampaignPaths, console: Console | None = None, *, warnings: Sequence[str] = ()) -> None:
         self._paths = paths
+        self._warnings = warnings
         self._console = console or Console()
         self._snapshot: StudySnapshot | None = None
         self._heartbeat: datetime | None = None
@@ -64,6 +70,9 @@ class ProgressLines:
         earlier, self._snapshot = self._snapshot, snapshot
         now = datetime.now(UTC)
         first = [Event(first_line(snapshot))] if earlier is None else []
+        if earlier is None:
+            for warning in self._warnings:
+                self._console.print(Text(warning, style="yellow"))
         for event in [*first, *events(earlier, snapshot), *self._beat(snapshot, now)]:
             self._print(event, now)
 
