@@ -9,11 +9,11 @@ from pathlib import Path
 from vbot_campaign.envs.physics import make_engine
 from vbot_campaign.envs.registry import make_env
 from vbot_campaign.envs.vbot.statistics import MovementWatcher
-from vbot_campaign.errors import CheckpointError, CheckpointNotFoundError, SpecError
+from vbot_campaign.errors import CheckpointNotFoundError, SpecError
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl.checkpoint import LoadedPolicy, load_policy
 from vbot_campaign.rl.evaluate import evaluate
-from vbot_campaign.spec.environments import get_environment
+from vbot_campaign.rl.importers import load_for
 from vbot_campaign.spec.evaluation import Evaluation
 from vbot_campaign.spec.loading import parse_assignment
 from vbot_campaign.spec.movement import MovementTotals
@@ -50,8 +50,7 @@ def evaluate_checkpoint(
     Raises:
         CheckpointError: The file cannot be used, or its policy does not fit the environment.
     """
-    loaded = load_policy(path)
-    _check_fit(path, loaded, training.environment)
+    loaded = load_for(path, training.environment)
     count = episodes or training.evaluation.episodes
     first = training.evaluation.seed if seed is None else seed
     used = tuple(range(first, first + seeds))
@@ -136,7 +135,7 @@ def evaluate_cases(
         PhysicsUnavailableError: An engine is not installed; before anything is played.
     """
     for path, training in cases:
-        _check_fit(path, load_policy(path), training.environment)
+        load_for(path, training.environment)
     for name in {training.physics for _, training in cases}:
         make_engine(name, num_envs=1, threads=threads, substeps=1, collision="fast")
     for path, training in cases:
@@ -216,14 +215,3 @@ def find_checkpoint(path: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise CheckpointNotFoundError(f"{path}: no {run.best_checkpoint.name} there. Give a .pt file or a run's folder.")
-
-
-def _check_fit(path: Path, loaded: LoadedPolicy, environment: str) -> None:
-    declaration = get_environment(environment)
-    sizes = (loaded.policy.observation_size, loaded.policy.action_size)
-    wanted = (declaration.observation_size, declaration.action_size)
-    if sizes != wanted:
-        raise CheckpointError(
-            f"checkpoint {path}: its policy maps {sizes[0]} observations to {sizes[1]} actions, "
-            f"{environment} has {wanted[0]} and {wanted[1]}. Use the environment it was trained for."
-        )
