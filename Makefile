@@ -10,7 +10,7 @@ WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev study resume status dashboard tensorboard test check format bench clean
+.PHONY: help install install-dev study resume status dashboard tensorboard test check format bench bench-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -60,8 +60,11 @@ format: $(VENV)/.installed-dev ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-dev ## Measure training throughput and supervisor overhead
+bench: $(VENV)/.installed-dev ## Measure training, environment and supervisor, and say whether the floors hold
 	$(BIN)/python -m tests.benchmarks
+
+bench-peers: $(VENV)/.installed-dev ## Measure our trainer beside those of skrl and rsl_rl
+	$(BIN)/python -m tests.benchmarks.peers
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,15 +15,17 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-from tests.benchmarks import checkpoints, database, overhead, throughput
-from tests.benchmarks.rows import Row, table
-from vbot_campaign.supervisor.slots import available_cores
+from tests.benchmarks import checkpoints, database, environment, overhead, throughput
+from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.rows import Row, table, verdict
 
 Section = tuple[str, Callable[[Path, bool], list[Row]]]
 
 SECTIONS: dict[str, Section] = {
     "train": ("Training, one worker on all cores (as `train`)", throughput.one_worker),
     "slots": ("Training, two workers at once (as a study)", throughput.two_workers),
+    "mixed": ("The same, ppo.mixed_precision", throughput.two_workers_in_mixed_precision),
+    "environment": ("Environment alone, on all cores", environment.measure),
     "overhead": ("Supervisor, a study of short trials on two slots", overhead.measure),
     "database": ("Database, with 50 trials of 30 reports each in it (10 if quick)", database.measure),
     "checkpoint": ("Checkpoint, 2048 environments and default networks", checkpoints.measure),
@@ -37,13 +38,17 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few seconds per section; figures are rough")
     parser.add_argument("--only", choices=SECTIONS, action="append", help="measure this section (may be repeated)")
     options = parser.parse_args()
-    print(f"{available_cores()} cores, {platform.machine()}, Python {platform.python_version()}", end="")
-    print(f", load {os.getloadavg()[0]:.1f} at the start{', quick' if options.quick else ''}")
+    print(describe_machine() + (", quick" if options.quick else ""))
+    measured: list[Row] = []
     for name, (title, measure) in SECTIONS.items():
         if options.only and name not in options.only:
             continue
         with tempfile.TemporaryDirectory(prefix="vbot-bench-") as folder:
-            print(f"\n{title}\n{table(measure(Path(folder), options.quick))}", flush=True)
+            rows = measure(Path(folder), options.quick)
+        print(f"\n{title}\n{table(rows)}", flush=True)
+        measured += rows
+    if any(row.limit for row in measured):
+        print(f"\n{verdict(measured)}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def test_it_learns_to_reach_the_target() -> None:
 
 
 def test_statistics_of_an_iteration_add_up() -> None:
-    learner = make_learner()
+    learner = make_learner(lr_scheduler_type="none")
     learner.iterate()
 
     stats = learner.iterate()

@@ -104,6 +104,7 @@ def run_ours(**settings: Any) -> Ours:
             "learning_epochs": 3,
             "mini_batches": 1,
             "learning_rate": 0.01,
+            "lr_scheduler_type": "none",
             "entropy_loss_scale": 0.02,
             "initial_log_std": -0.3,
             "policy_hidden_layer_sizes": (16, 12, 8),

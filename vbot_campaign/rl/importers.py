@@ -14,6 +14,7 @@ from vbot_campaign.paths import StudyPaths
 from vbot_campaign.rl import checkpoint, layouts
 from vbot_campaign.rl.checkpoint import LoadedPolicy
 from vbot_campaign.spec.environments import get_environment
+from vbot_campaign.spec.starting_policy import StartingPolicy
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,17 @@ def load_for(path: Path, environment: str) -> LoadedPolicy:
         )
     _check_finite(path, loaded)
     return loaded
+
+
+def starting_policy(path: Path, environment: str) -> StartingPolicy:
+    """Read what a training that starts from a file must know of it.
+
+    Raises:
+        CheckpointError: As `load_for`.
+    """
+    found, size = (fs.sha256(path), path.stat().st_size) if path.is_file() else ("", 0)
+    loaded = load_for(path, environment)
+    return StartingPolicy(str(path.absolute()), found, size, loaded.env_steps, *_layer_sizes(loaded))
 
 
 def _check_finite(path: Path, loaded: LoadedPolicy) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +12,8 @@ from vbot_campaign.envs.vec_env import StepResult, VecEnv
 from vbot_campaign.errors import CheckpointError, SpecError
 from vbot_campaign.rl.normalization import RunningNormalizer
 from vbot_campaign.rl.policy import ActorCritic
-from vbot_campaign.rl.ppo import Batch, PpoUpdate, UpdateStats
-from vbot_campaign.rl.rollout import RolloutStorage, compute_gae, normalize_advantages
+from vbot_campaign.rl.ppo import PpoUpdate, UpdateStats
+from vbot_campaign.rl.rollout import Batch, RolloutStorage, compute_gae, normalize_advantages
 from vbot_campaign.spec.outcomes import EpisodeTotals
 from vbot_campaign.spec.training import PpoSettings
 
@@ -116,10 +115,10 @@ class Learner:
         self.iteration += 1
         stopwatch = _Stopwatch()
         reward_mean = self._collect(stopwatch)
-        update = self._learn()
+        numbers = self._read(reward_mean, self._learn())
         stopwatch.lap("update")
         self.env_steps += self.storage.rewards.numel()
-        return self._stats(reward_mean, update, stopwatch.seconds)
+        return self._stats(numbers, stopwatch.seconds)
 
     @torch.no_grad()
     def _collect(self, stopwatch: _Stopwatch) -> torch.Tensor:
@@ -167,12 +166,11 @@ class Learner:
     def _values(self, inputs: torch.Tensor) -> torch.Tensor:
         return self.value_normalizer.denormalize(self.policy.value(inputs))
 
-    def _learn(self) -> UpdateStats:
-        batch = self._batch()
-        stats = self._update.update(batch, self._order, iteration=self.iteration)
+    def _learn(self) -> torch.Tensor:
+        record = self._update.update(self._batch(), self._order)
         # Only now, so that the policy that is updated is the one that acted, down to its normalization.
         self.observation_normalizer.update(self.storage.observations)
-        return stats
+        return record
 
     @torch.no_grad()
     def _batch(self) -> Batch:
@@ -201,17 +199,26 @@ class Learner:
         self.value_normalizer.update(column)
         return self.value_normalizer.normalize(column).squeeze(-1)
 
-    def _stats(self, reward_mean: torch.Tensor, update: UpdateStats, seconds: dict[str, float]) -> IterationStats:
+    @torch.no_grad()
+    def _read(self, reward_mean: torch.Tensor, record: torch.Tensor) -> list[float]:
+        # The one read of the device in an iteration: all of its numbers at once.
+        more = torch.stack([reward_mean, self._update.schedule.rate, self.policy.std().double()])
+        numbers: list[float] = torch.cat([more, record.double()]).tolist()
+        return numbers
+
+    def _stats(self, numbers: list[float], seconds: dict[str, float]) -> IterationStats:
+        reward_mean, learning_rate, std, *record = numbers
+        update = UpdateStats.from_record(record, iteration=self.iteration)
         return IterationStats(
             iteration=self.iteration,
             env_steps=self.env_steps,
-            reward_mean=reward_mean.item(),
+            reward_mean=reward_mean,
             terms=self.env.take_term_means(),
             episodes=self.env.take_totals(),
             loss=update.loss,
             kl=update.kl,
-            learning_rate=self._update.schedule.learning_rate,
-            std=self.policy.std().item(),
+            learning_rate=learning_rate,
+            std=std,
             grad_norm=update.grad_norm,
             seconds=seconds,
         )
@@ -225,7 +232,7 @@ class Learner:
         return {
             "policy": weights,
             "value": weights,
-            "optimizer": self._update.optimizer.state_dict(),
+            "optimizer": self._update.state_dict(),
             "state_preprocessor": self.observation_normalizer.state_dict(),
             "value_preprocessor": self.value_normalizer.state_dict(),
             "vbot_campaign": {
@@ -252,8 +259,8 @@ class Learner:
                 "Use an agent_<env_steps>.pt file, or start a new training from it."
             )
         self.warm_start(state)
-        self._update.optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
         self._update.schedule.load_state_dict(own["schedule"])
+        self._update.load_state_dict(state["optimizer"])
         self._load_generators(own["generators"], own["counters"])
         self.iteration = int(own["counters"]["iteration"])
         self.env_steps = int(own["counters"]["env_steps"])

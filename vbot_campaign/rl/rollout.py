@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
+
 import torch
 
 
@@ -32,6 +34,31 @@ class RolloutStorage:
         """Scaled, and bootstrapped where an episode was cut, (rollouts, num_envs)."""
         self.ended = torch.zeros(shape, dtype=torch.bool, device=device)
         """Whether an episode ended with the step, for whatever reason, (rollouts, num_envs)."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Transitions to learn from: a whole rollout, or a mini-batch of it. All contiguous."""
+
+    observations: torch.Tensor
+    """Normalized, (batch, observation_size)."""
+    actions: torch.Tensor
+    """(batch, action_size)."""
+    log_probs: torch.Tensor
+    """Of the actions under the policy that took them, (batch,)."""
+    values: torch.Tensor
+    """Predicted before the step, in normalized units, (batch,)."""
+    returns: torch.Tensor
+    """In normalized units, (batch,)."""
+    advantages: torch.Tensor
+    """Normalized over the rollout, (batch,)."""
+
+    def __len__(self) -> int:
+        return self.advantages.shape[0]
+
+    def select(self, indices: torch.Tensor) -> Batch:
+        """Return a copy of the transitions ``indices``, (n,)."""
+        return Batch(*(getattr(self, field.name).index_select(0, indices) for field in fields(self)))
 
 
 def compute_gae(

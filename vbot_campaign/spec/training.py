@@ -27,7 +27,7 @@ class PpoSettings(Strict):
 
     learning_rate: float = Field(default=1.0e-3, gt=0, le=1)
     """Adam's step size, at the start when a scheduler is used."""
-    lr_scheduler_type: Literal["none", "linear", "kl_adaptive"] = "none"
+    lr_scheduler_type: Literal["none", "linear", "kl_adaptive"] = "linear"
     """`linear` falls to 1 % at the end of the env step budget; `kl_adaptive` follows the policy's KL divergence."""
     learning_rate_scheduler_kl_threshold: float = Field(default=0.01, gt=0)
     """Target KL divergence of `kl_adaptive`."""
@@ -45,18 +45,20 @@ class PpoSettings(Strict):
     value_clip: float = Field(default=0.2, gt=0)
     """Clip range of the value prediction, in normalized units."""
     clip_predicted_values: bool = True
-    entropy_loss_scale: float = Field(default=0.005, ge=0)
+    entropy_loss_scale: float = Field(default=0.003, ge=0)
     value_loss_scale: float = Field(default=2.0, ge=0)
     grad_norm_clip: float = Field(default=1.0, ge=0)
     """Largest gradient norm; 0 switches clipping off."""
     kl_threshold: float = Field(default=0.0, ge=0)
-    """Ends an update early when the mean KL divergence passes it; 0 switches it off."""
+    """Ends an update early when the mean KL divergence passes it; 0 switches it off. On a GPU it slows updates down."""
     rewards_shaper_scale: float = Field(default=1.0, gt=0)
     """Factor on every reward before the update; logged rewards are not scaled."""
     time_limit_bootstrap: bool = True
     """Add the discounted value of the last state when an episode was cut by the clock."""
     initial_log_std: float = Field(default=0.0, ge=-20, le=2)
     """Logarithm of the action noise at the start, the same for all joints."""
+    mixed_precision: bool = False
+    """Compute the hidden layers in bfloat16 during updates; weights, losses and actions stay float32."""
     freeze_normalizers: bool = False
     """Keep the normalizers of observations and values as loaded."""
     policy_hidden_layer_sizes: LayerSizes = (256, 128, 64)
@@ -90,14 +92,25 @@ class ThreadSettings(Strict):
     physics: int = Field(default=1, ge=1)
 
 
+class CommandTrainer(Strict):
+    """A program of someone else that trains a trial by the worker protocol."""
+
+    command: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=1)
+    """Program and arguments; the trial's folder is added as the last one. `python` is the interpreter in use."""
+    folder: Path | None = None
+    """Where the command runs, and so where its relative paths start; the study file's folder unless given."""
+
+
 class TrainingSpec(Strict):
     """A complete training: what `vbot-campaign train` runs and what a study samples."""
 
     environment: str = "vbot_navigation_section001"
     physics: str = "mujoco"
+    trainer: str | CommandTrainer = "builtin"
+    """Who trains: `builtin`, `skrl`, a trainer of an installed package, or a command."""
     env_steps: int = Field(gt=0)
     """Budget: transitions over all environments. The last iteration is the one that reaches it."""
-    num_envs: int = Field(default=2048, ge=1)
+    num_envs: int = Field(default=1024, ge=1)
     seed: int = Field(default=42, ge=0, lt=2**63)
     ppo: PpoSettings = PpoSettings()
     reward: dict[str, float] = Field(default_factory=dict)

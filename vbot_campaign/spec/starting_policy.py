@@ -1,0 +1,42 @@
+"""A policy that a training starts from, as plain values, and whether its networks are the ones to be trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from vbot_campaign.spec.training import PpoSettings
+
+LAYER_SIZES = ("policy_hidden_layer_sizes", "value_hidden_layer_sizes")
+
+
+@dataclass(frozen=True)
+class StartingPolicy:
+    """A policy that fits its environment."""
+
+    path: str
+    """The file, absolute."""
+    sha256: str
+    bytes: int
+    env_steps: int | None
+    """Transitions it was trained for; None in files of other programs."""
+    policy_hidden_layer_sizes: tuple[int, ...]
+    value_hidden_layer_sizes: tuple[int, ...]
+
+    def misfit(self, ppo: PpoSettings) -> tuple[str, list[int], list[int]] | None:
+        """Return the setting, its value in the file and its value in ``ppo`` where the networks differ, or None."""
+        for name in LAYER_SIZES:
+            found, wanted = list(getattr(self, name)), list(getattr(ppo, name))
+            if found != wanted:
+                return name, found, wanted
+        return None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> StartingPolicy:
+        """Return the policy of `as_dict`, also after a way through JSON, which knows no tuples."""
+        sizes = {name: tuple(values[name]) for name in LAYER_SIZES}
+        return cls(**{**values, **sizes})
