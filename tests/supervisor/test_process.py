@@ -5,14 +5,41 @@ from __future__ import annotations
 import os
 import sys
 import time
+from pathlib import Path
 
 import psutil
 import pytest
 
 from vbot_campaign.errors import StudyError
 from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.training import CommandTrainer
 from vbot_campaign.study.owner import process_alive
-from vbot_campaign.supervisor.process import WorkerProcess, exit_words
+from vbot_campaign.supervisor.process import WorkerProcess, command_of, exit_words
+
+
+@pytest.mark.parametrize(
+    ("trainer", "command"),
+    [
+        ("builtin", (sys.executable, "-m", "vbot_campaign.worker")),
+        ("skrl", (sys.executable, "-m", "vbot_campaign.worker")),
+        (CommandTrainer(command=("python", "a.py", "--fast")), (sys.executable, "a.py", "--fast")),
+        (CommandTrainer(command=("train-robots",), folder=Path("/work")), ("train-robots",)),
+        (CommandTrainer(command=("./train", "x"), folder=Path("/work")), ("/work/train", "x")),
+        (CommandTrainer(command=("/opt/train",), folder=Path("/work")), ("/opt/train",)),
+    ],
+)
+def test_a_trainer_becomes_a_command_in_its_folder(trainer, command):
+    assert command_of(trainer) == (command, getattr(trainer, "folder", None))
+
+
+def test_a_worker_runs_where_it_is_told_and_finds_the_trial_all_the_same(tmp_path, monkeypatch):
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = "import os, pathlib, sys; (pathlib.Path(sys.argv[-1]) / 'cwd').write_text(os.getcwd())"
+    (tmp_path / "trial").mkdir()
+    worker = WorkerProcess.spawn(TrialPaths(Path("trial")), os.environ, [sys.executable, "-c", code], elsewhere)
+    assert worker.wait(10.0) == 0
+    assert (tmp_path / "trial" / "cwd").read_text() == str(elsewhere)
 
 
 @pytest.fixture

@@ -20,8 +20,10 @@ from vbot_campaign.spec.resolve import (
     skipped_by,
     unsearched_values,
 )
+from vbot_campaign.spec.starting_policy import LAYER_SIZES
 from vbot_campaign.spec.study import Integer, LogUniform, StudySpec, Uniform
 from vbot_campaign.spec.trainable import environment_problem, objective_problems, physics_problem
+from vbot_campaign.spec.trainer import setting_problem, trainer_problems
 
 _RESERVED = ("campaign.db", "campaign.db-wal", "campaign.db-shm", "readme.md")
 
@@ -29,7 +31,7 @@ _RESERVED = ("campaign.db", "campaign.db-wal", "campaign.db-shm", "readme.md")
 def study_problems(study: StudySpec) -> list[Problem]:
     """Return everything that is wrong with a study, in no order; empty when it can run."""
     problems = [*_name_problems(study), *_budget_problems(study), *_pruner_problems(study), *_sampler_problems(study)]
-    problems += objective_problems(study.objective)
+    problems += [*objective_problems(study.objective), *_warm_start_problems(study), *trainer_problems(study.trainer)]
     if (unknown := environment_problem(study.environment)) is not None:
         return [*problems, unknown]
     declaration = get_environment(study.environment)
@@ -87,6 +89,22 @@ def _sampler_problems(study: StudySpec) -> Iterator[Problem]:
         yield Problem(("sampler", "name"), text)
 
 
+def _warm_start_problems(study: StudySpec) -> Iterator[Problem]:
+    start = study.warm_start
+    if start is None:
+        return
+    if (start.study is None) == (start.checkpoint is None):
+        yield Problem(("warm_start",), "needs either study (whose best policy is taken) or checkpoint (a file).")
+    if start.trial is not None and start.study is None:
+        yield Problem(("warm_start", "trial"), "is a trial of another study; name it: {study: NAME, trial: NUMBER}.")
+    if start.study == study.study:
+        yield Problem(("warm_start", "study"), f"'{start.study}' is this study itself; name another one.")
+    for name in LAYER_SIZES:
+        if f"ppo.{name}" in study.parameters:
+            text = "cannot be searched with a warm_start, whose networks have their sizes already; put it under fixed."
+            yield Problem(("search_space", "ppo", name), text)
+
+
 def _space_problems(study: StudySpec, declaration: EnvironmentDeclaration) -> Iterator[Problem]:
     if not study.parameters:
         yield Problem(("search_space",), "is empty; search at least one parameter under ppo, reward or env.")
@@ -96,6 +114,8 @@ def _space_problems(study: StudySpec, declaration: EnvironmentDeclaration) -> It
         if (message := groups.name_problem(declaration, str(group), str(short))) is not None:
             yield Problem(path, message)
             continue
+        if group == "ppo" and (message := setting_problem(study.trainer, str(short))) is not None:
+            yield Problem(path, message)
         problems = ranges.range_problems(parameter)
         problems = problems or groups.parameter_problems(declaration, str(group), str(short), parameter)
         yield from (problem.under(*path) for problem in problems)

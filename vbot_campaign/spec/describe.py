@@ -14,6 +14,7 @@ from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.problems import show
 from vbot_campaign.spec.resolve import fixed_values, prior_point, resolve_training
 from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.spec.trainer import trainer_words
 
 WIDTH = 80
 FEW_ITERATIONS = 20
@@ -38,12 +39,16 @@ class StudyPlan:
     study: str
     environment: str
     physics: str
+    trainer: str
+    """Its name, or its command line."""
     sampler: str
     pruner: str
     objective: dict[str, float]
     """Weight of each score part."""
     dimensions: tuple[Dimension, ...]
     fixed: dict[str, Any]
+    warm_start: str | None
+    """Where every trial starts, in words; None for networks of random weights."""
     first_trial: dict[str, Any]
     env_steps_per_trial: int
     env_steps_per_iteration: int
@@ -82,11 +87,13 @@ def describe(study: StudySpec, *, slots: int, env_steps_per_s: float) -> StudyPl
         study=study.study,
         environment=study.environment,
         physics=study.physics,
+        trainer=trainer_words(study.trainer),
         sampler=f"{study.sampler.name}, seed {study.sampler.seed}, {study.sampler.startup_trials} random trials first",
         pruner=_pruner(study),
         objective={name: term.weight for name, term in study.objective.terms().items()},
         dimensions=tuple(_dimensions(study, first)),
         fixed=fixed_values(study),
+        warm_start=study.warm_start.words() if study.warm_start else None,
         first_trial=first,
         env_steps_per_trial=study.env_steps_per_trial,
         env_steps_per_iteration=training.steps_per_iteration,
@@ -226,6 +233,8 @@ def _facts(plan: StudyPlan) -> Iterator[str]:
     parts = ", ".join(f"{name} {weight:g}" for name, weight in plan.objective.items())
     facts = {
         "environment": f"{plan.environment} on {plan.physics}",
+        **({"trainer": plan.trainer} if plan.trainer != "builtin" else {}),
+        **({"start": f"every trial from {plan.warm_start}"} if plan.warm_start else {}),
         "score": parts,
         "sampler": plan.sampler,
         "pruner": plan.pruner,
@@ -279,5 +288,7 @@ def _wrapped(lines: list[str]) -> Iterator[str]:
 
 
 def render_warning(warning: str) -> str:
-    """Return a warning as text, at most `WIDTH` columns wide."""
-    return textwrap.fill(f"WARNING: {warning}", WIDTH, subsequent_indent="         ")
+    """Return a warning as text, at most `WIDTH` columns wide; a path stays whole, so that it can be copied."""
+    return textwrap.fill(
+        f"WARNING: {warning}", WIDTH, subsequent_indent="         ", break_long_words=False, break_on_hyphens=False
+    )

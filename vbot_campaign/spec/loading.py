@@ -16,8 +16,9 @@ from vbot_campaign.spec.document import Document, parse_document, parse_value, r
 from vbot_campaign.spec.groups import GROUPS
 from vbot_campaign.spec.problems import Problem
 from vbot_campaign.spec.shape import check_shape
-from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.spec.study import StudySpec, WarmStart
 from vbot_campaign.spec.trainable import iteration_problem, require, training_problems
+from vbot_campaign.spec.trainer import placed_in, trainer_problems
 from vbot_campaign.spec.training import TrainingSpec, TrialSpec
 
 
@@ -27,7 +28,7 @@ def load_study(path: Path) -> StudySpec:
     Raises:
         SpecError: The file cannot be read, or something in it is wrong.
     """
-    return _study(read_document(path))
+    return _study(read_document(path), folder=path.parent)
 
 
 def study_from_text(text: str, source: str = "study") -> StudySpec:
@@ -43,12 +44,26 @@ def study_from_text(text: str, source: str = "study") -> StudySpec:
     return _study(parse_document(text, source))
 
 
-def _study(document: Document) -> StudySpec:
+def _study(document: Document, folder: Path | None = None) -> StudySpec:
     study, problems = check_shape(StudySpec, document.value)
+    if study is not None and folder is not None:
+        study = study.model_copy(update={"trainer": placed_in(study.trainer, folder)})
     problems = problems or study_problems(study) if study else problems
     if study is None or problems:
         raise document.error(problems)
     return study
+
+
+def with_warm_start(study: StudySpec, checkpoint: Path) -> StudySpec:
+    """Return the study with every trial starting from a file instead of what its own file says.
+
+    Raises:
+        SpecError: The study searches what a warm start fixes.
+    """
+    start = WarmStart(checkpoint=str(checkpoint.absolute()))
+    changed = study.model_copy(update={"warm_start": start})
+    require(study_problems(changed))
+    return changed
 
 
 def definition(study: StudySpec) -> dict[str, Any]:
@@ -114,7 +129,8 @@ def build_training(environment: str, env_steps: int, settings: Sequence[str] = (
     training, problems = check_shape(TrainingSpec, _plain(values))
     require(problems)
     assert training is not None  # noqa: S101 - no problems means a model
-    require(training_problems(training) or _optional(iteration_problem(training)))
+    problems = [*training_problems(training), *trainer_problems(training.trainer)]
+    require(problems or _optional(iteration_problem(training)))
     return training
 
 

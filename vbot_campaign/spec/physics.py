@@ -12,19 +12,21 @@ _OPTIONAL = ("motrixsim",)
 
 
 def require_engine(name: str) -> None:
-    """Check that an engine's package is installed.
+    """Check that the package of an engine, or of each in a mixture such as ``mujoco+motrixsim``, is installed.
 
     Raises:
         PhysicsUnavailableError: It is not; the message has the install line.
     """
-    if name in _OPTIONAL and not _installed(name):
-        raise PhysicsUnavailableError(
-            f"physics: {name} is not installed. Install it with: pip install 'vbot-campaign[{name}]' "
-            "(Linux and Windows, Python 3.11 to 3.13)."
-        )
+    for engine in name.split("+"):
+        if engine in _OPTIONAL and not is_installed(engine):
+            raise PhysicsUnavailableError(
+                f"physics: {engine} is not installed. Install it with: pip install 'vbot-campaign[{engine}]' "
+                "(Linux and Windows, Python 3.11 to 3.13)."
+            )
 
 
-def _installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
+    """Tell whether a package could be imported, without doing it."""
     if package in sys.modules:
         return sys.modules[package] is not None
     return importlib.util.find_spec(package) is not None

@@ -45,7 +45,16 @@ def _merge(study: StudySpec, parameters: Mapping[str, Any]) -> TrainingSpec:
         merged[group][short] = value
     shared = study.model_dump(
         mode="json",
-        include={"environment", "physics", "seed", "objective", "evaluation", "checkpoints", "report_points"},
+        include={
+            "environment",
+            "physics",
+            "trainer",
+            "seed",
+            "objective",
+            "evaluation",
+            "checkpoints",
+            "report_points",
+        },
     )
     sizes = {"env_steps": study.env_steps_per_trial, "num_envs": study.workers.num_envs}
     training, problems = check_shape(TrainingSpec, {**shared, **sizes, **merged})
@@ -142,7 +151,8 @@ class DefinitionChanges:
     differences: tuple[str, ...]
     """In words: ``search_space.ppo.learning_rate.high: 0.001 -> 0.01``."""
     only_raises_budget: bool
-    """Whether nothing but totals of the budget differ, and each of those grew or was lifted."""
+    """Whether nothing but totals of the budget differ, and each of those grew or was lifted. The folder of a trainer's
+    command may differ too: the study file has moved."""
 
     def __bool__(self) -> bool:
         return bool(self.differences)
@@ -185,6 +195,8 @@ def _shown(value: Any) -> str:
 
 
 def _raises_budget(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    if path == "trainer.folder":
+        return True
     if not path.startswith("budget.") or path not in before:
         return False
     return path not in after or after[path] > before[path]

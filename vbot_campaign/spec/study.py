@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vbot_campaign.spec.objective import Objective
-from vbot_campaign.spec.training import CheckpointSettings, EvaluationSettings, Strict
+from vbot_campaign.spec.training import CheckpointSettings, CommandTrainer, EvaluationSettings, Strict
 
 Scalar = int | float | bool | str
 
@@ -116,7 +116,7 @@ class Constraint(Strict):
 class WorkerSettings(Strict):
     """How many trainings run at once and how large each is."""
 
-    num_envs: int = Field(default=2048, ge=1)
+    num_envs: int = Field(default=1024, ge=1)
     slots: int | None = Field(default=None, ge=1, le=64)
     """CPU slots where there is no GPU; default one per core, at most 8."""
     slots_per_gpu: int = Field(default=1, ge=1, le=16)
@@ -131,6 +131,23 @@ class AlertSettings(Strict):
     """Share of a GPU's memory in use above which an alert is raised."""
 
 
+class WarmStart(Strict):
+    """The policy that every trial starts from: the best of another study, or a file."""
+
+    study: str | None = None
+    """Another study in the same runs folder; its best policy is taken."""
+    trial: int | None = Field(default=None, ge=0)
+    """Trial of that study, if not the best one."""
+    checkpoint: str | None = None
+    """A checkpoint of this program, skrl or rsl_rl, or a run's folder; relative to the study file."""
+
+    def words(self) -> str:
+        """Say in words what it asks for."""
+        if self.study is None:
+            return f"the policy of {self.checkpoint}"
+        return f"the best policy of study {self.study}" if self.trial is None else f"trial {self.trial} of {self.study}"
+
+
 class StudySpec(Strict):
     """A complete study file."""
 
@@ -138,6 +155,8 @@ class StudySpec(Strict):
     """Name; also the folder under `runs/`."""
     environment: str
     physics: str = "mujoco"
+    trainer: str | CommandTrainer = "builtin"
+    """Who trains: `builtin`, `skrl`, a trainer of an installed package, or a command."""
     env_steps_per_trial: int = Field(gt=0)
     budget: Budget
     objective: Objective
@@ -146,6 +165,8 @@ class StudySpec(Strict):
     search_space: dict[Literal["ppo", "reward", "env"], dict[str, AnyParameter]]
     fixed: dict[Literal["ppo", "reward", "env"], dict[str, Any]] = Field(default_factory=dict)
     constraints: tuple[Constraint, ...] = ()
+    warm_start: WarmStart | None = None
+    """Where every trial starts; without it from networks of random weights."""
     workers: WorkerSettings = WorkerSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     alerts: AlertSettings = AlertSettings()

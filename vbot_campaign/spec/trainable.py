@@ -9,6 +9,7 @@ from vbot_campaign.spec.environments import EnvironmentDeclaration, environment_
 from vbot_campaign.spec.groups import name_problem, value_problems
 from vbot_campaign.spec.objective import SCORE_PARTS, Objective
 from vbot_campaign.spec.problems import Problem
+from vbot_campaign.spec.trainer import settings_problems
 from vbot_campaign.spec.training import TrainingSpec
 
 
@@ -76,6 +77,7 @@ def training_problems(training: TrainingSpec) -> list[Problem]:
                 problems.append(Problem((group, name), message))
             else:
                 problems += [p.under(group, name) for p in value_problems(declaration, group, name, value)]
+    problems += settings_problems(training)
     return problems or combination_problems(training)
 
 

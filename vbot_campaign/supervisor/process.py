@@ -15,8 +15,25 @@ import psutil
 
 from vbot_campaign.errors import StudyError
 from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.trainer import PYTHON
+from vbot_campaign.spec.training import CommandTrainer
 
 WORKER_COMMAND = (sys.executable, "-m", "vbot_campaign.worker")
+
+
+def command_of(trainer: str | CommandTrainer) -> tuple[tuple[str, ...], Path | None]:
+    """Return the command of a worker, without the trial's folder, and the folder it runs in (None: this one).
+
+    A program that is named by a path of its own starts at that folder too, which not every system does by itself.
+    """
+    if isinstance(trainer, str):
+        return WORKER_COMMAND, None
+    program, *arguments = trainer.command
+    if program in PYTHON:
+        program = sys.executable
+    elif trainer.folder is not None and Path(program).name != program:
+        program = str(trainer.folder / program)
+    return (program, *arguments), trainer.folder
 
 
 class WorkerProcess:
@@ -30,13 +47,16 @@ class WorkerProcess:
         """Start time in seconds since the epoch."""
 
     @classmethod
-    def spawn(cls, folder: TrialPaths, environ: Mapping[str, str], command: Sequence[str]) -> WorkerProcess:
+    def spawn(
+        cls, folder: TrialPaths, environ: Mapping[str, str], command: Sequence[str], cwd: Path | None = None
+    ) -> WorkerProcess:
         """Start a worker on a trial folder; everything it prints is appended to ``worker.log``.
 
         Args:
             folder: The folder, with its ``trial.json``.
             environ: Its whole environment.
             command: Program and arguments, without the folder.
+            cwd: Where it runs, if not here.
 
         Raises:
             StudyError: The program cannot be started.
@@ -44,7 +64,8 @@ class WorkerProcess:
         with folder.log.open("ab") as log:
             try:
                 popen = subprocess.Popen(
-                    [*command, str(folder.root)],
+                    [*command, str(folder.root.absolute())],
+                    cwd=cwd,
                     env=dict(environ),
                     stdin=subprocess.DEVNULL,
                     stdout=log,

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 
 from vbot_campaign import fs
+from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.errors import CampaignError, DivergedError, FolderBusyError
 from vbot_campaign.events import EXIT_CODES, Ended, Result
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.loading import read_trial_spec
-from vbot_campaign.spec.training import TrialSpec
 from vbot_campaign.worker.signals import StopSignal
-from vbot_campaign.worker.training import Progress, Training
+from vbot_campaign.worker.trainer import Progress, Trainer, load_trainer
 
 EXIT_FOLDER_BUSY = 3
 
@@ -26,13 +26,18 @@ _log = logging.getLogger(__name__)
 
 
 def run_attempt(
-    folder: Path, on_progress: Callable[[Progress], None] | None = None, *, log_level: int = logging.INFO
+    folder: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+    *,
+    on_env: Callable[[VbotNavigation], None] | None = None,
+    log_level: int = logging.INFO,
 ) -> int:
     """Train what the folder says and write ``result.json`` last.
 
     Args:
         folder: Trial folder with a ``trial.json``.
         on_progress: Called after every iteration.
+        on_env: Called with the training's environment before the first iteration, by trainers that have one here.
         log_level: What is printed to stderr, which is ``worker.log`` under a supervisor.
 
     Returns:
@@ -43,32 +48,48 @@ def run_attempt(
     try:
         # Liveness needs no guess: the system drops this lock in the instant the process dies.
         with fs.hold_lock(paths.lock, what=f"trial folder {folder}"):
-            return EXIT_CODES[_run_locked(paths, on_progress).state]
+            return EXIT_CODES[_run_locked(paths, on_progress, on_env).state]
     except FolderBusyError as error:
         _log.error("%s", error)
         return EXIT_FOLDER_BUSY
 
 
-def _run_locked(paths: TrialPaths, on_progress: Callable[[Progress], None] | None) -> Result:
+def _run_locked(
+    paths: TrialPaths,
+    on_progress: Callable[[Progress], None] | None,
+    on_env: Callable[[VbotNavigation], None] | None,
+) -> Result:
     started = time.monotonic()
     paths.result.unlink(missing_ok=True)
-    spec: TrialSpec | None = None
-    training: Training | None = None
+    trainer: Trainer | None = None
     try:
         spec = read_trial_spec(paths.spec)
         with StopSignal() as stop:
-            training = Training(paths, spec, stop)
-            result = training.run(on_progress)
+            trainer = load_trainer(spec.training.trainer)(paths, spec, stop)
+            env = getattr(trainer, "env", None)
+            if on_env is not None and env is not None:
+                on_env(env)
+            result = trainer.run(on_progress)
     except Exception as error:
-        result = _result_of_error(error, spec, training)
+        result = _result_of_error(error, _identity(paths), trainer)
     result = Result(**{**result.__dict__, "seconds": time.monotonic() - started})
     result.write(paths.result)
     _log.info("attempt %d %s at env step %d: %s", result.attempt, result.state, result.env_steps, result.reason)
     return result
 
 
-def _result_of_error(error: Exception, spec: TrialSpec | None, training: Training | None) -> Result:
+def _identity(paths: TrialPaths) -> tuple[int, str]:
+    """Return attempt and token of a trial.json that may be invalid otherwise: without them the result is not heard."""
+    try:
+        values = fs.read_json(paths.spec)
+        return int(values["attempt"]), str(values["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0, ""
+
+
+def _result_of_error(error: Exception, identity: tuple[int, str], trainer: Trainer | None) -> Result:
     """Classify an error; the class decides what the supervisor does with the trial."""
+    attempt, token = identity
     if isinstance(error, DivergedError):
         state = Ended.DIVERGED
     elif isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -82,10 +103,10 @@ def _result_of_error(error: Exception, spec: TrialSpec | None, training: Trainin
     return Result(
         state=state,
         reason=str(error) or type(error).__name__,
-        attempt=spec.attempt if spec else 0,
-        token=spec.token if spec else "",
-        env_steps=training.learner.env_steps if training else 0,
-        iteration=training.learner.iteration if training else 0,
-        last_checkpoint=training.checkpoints.last_file if training else None,
+        attempt=attempt,
+        token=token,
+        env_steps=trainer.env_steps if trainer else 0,
+        iteration=trainer.iteration if trainer else 0,
+        last_checkpoint=trainer.last_checkpoint if trainer else None,
         error=report,
     )

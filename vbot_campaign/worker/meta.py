@@ -15,7 +15,8 @@ import torch
 import vbot_campaign
 from vbot_campaign.events import utc_now
 from vbot_campaign.spec.environments import get_environment
-from vbot_campaign.spec.training import TrialSpec
+from vbot_campaign.spec.trainer import trainer_words
+from vbot_campaign.spec.training import CommandTrainer, TrialSpec
 
 META_SCHEMA = 1
 _PACKAGES = ("torch", "mujoco", "numpy", "tensorboard")
@@ -45,11 +46,12 @@ def experiment_meta(spec: TrialSpec, *, resumed_from: int) -> dict[str, Any]:
         "versions": {
             "vbot_campaign": vbot_campaign.__version__,
             "python": sys.version.split()[0],
-            **{name: metadata.version(name) for name in _PACKAGES},
+            **{name: metadata.version(name) for name in _packages(training.trainer)},
         },
         "git": _git_state(),
         "env_name": training.environment,
         "physics": training.physics,
+        "trainer": trainer_words(training.trainer),
         "seed": training.seed,
         "evaluation_seed": training.evaluation.seed,
         "num_envs": training.num_envs,
@@ -61,6 +63,10 @@ def experiment_meta(spec: TrialSpec, *, resumed_from: int) -> dict[str, Any]:
         "parameters": spec.parameters,
         "warm_start": str(spec.warm_start) if spec.warm_start else None,
     }
+
+
+def _packages(trainer: str | CommandTrainer) -> list[str]:
+    return [*_PACKAGES, *(["skrl"] if trainer == "skrl" else [])]
 
 
 def _device_name(device: str) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from vbot_campaign import fs
 from vbot_campaign.envs.registry import make_env
 from vbot_campaign.envs.vbot.task import VbotNavigation
+from vbot_campaign.envs.vec_env import VecEnv
 from vbot_campaign.events import Ended, Result, stop_requested
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl import checkpoint
@@ -23,21 +23,31 @@ from vbot_campaign.worker.meta import experiment_meta
 from vbot_campaign.worker.reporter import Reporter, memory_use
 from vbot_campaign.worker.scoring import TrainingScore
 from vbot_campaign.worker.signals import StopSignal
+from vbot_campaign.worker.trainer import Progress
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What a progress bar shows."""
+class IterativeLearner(Protocol):
+    """What learns: `rl.learner.Learner`, or another program's algorithm in its shape."""
 
+    device: torch.device
+    iteration: int
     env_steps: int
-    budget: int
-    score: float | None
-    """Score of the training episodes at the last point of the grid."""
-    env_steps_per_s: float
+
+    def iterate(self) -> IterationStats:
+        """See `Learner.iterate`."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """See `Learner.state_dict`."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """See `Learner.load_state_dict`."""
+
+    def warm_start(self, state: dict[str, Any]) -> None:
+        """See `Learner.warm_start`."""
 
 
 class Training:
-    """Trains one attempt in its folder; the caller holds the folder's lock."""
+    """The `Trainer` of every algorithm that learns in iterations; by default our own PPO."""
 
     def __init__(self, paths: TrialPaths, spec: TrialSpec, stop: StopSignal) -> None:
         self._paths = paths
@@ -46,19 +56,38 @@ class Training:
         self._stop = stop
         torch.set_num_threads(spec.threads.torch)
         self._env = self._make_env()
-        self.learner = Learner(
-            self._env,
-            self._training.ppo,
-            iterations=self._training.iterations,
-            seed=self._training.seed,
-            device=spec.device,
-        )
+        self.learner = self.make_learner(self._env, spec)
         self._score = TrainingScore(self._training)
         self.checkpoints = CheckpointFolder(paths, attempt=spec.attempt, keep_last=self._training.checkpoints.keep_last)
         self._extra = {"settings": self._training.model_dump(mode="json")}
         self._resume()
         fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
         self._reporter = Reporter(paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps)
+
+    def make_learner(self, env: VecEnv, spec: TrialSpec) -> IterativeLearner:
+        """Return what learns on an environment; another algorithm's training differs in this alone."""
+        training = spec.training
+        return Learner(env, training.ppo, iterations=training.iterations, seed=training.seed, device=spec.device)
+
+    @property
+    def env(self) -> VbotNavigation:
+        """What is trained on, for those who watch."""
+        return self._env
+
+    @property
+    def env_steps(self) -> int:
+        """See `Trainer.env_steps`."""
+        return self.learner.env_steps
+
+    @property
+    def iteration(self) -> int:
+        """See `Trainer.iteration`."""
+        return self.learner.iteration
+
+    @property
+    def last_checkpoint(self) -> str | None:
+        """See `Trainer.last_checkpoint`."""
+        return self.checkpoints.last_file
 
     def run(self, on_progress: Callable[[Progress], None] | None = None) -> Result:
         """Train to the end of the budget or until asked to stop.

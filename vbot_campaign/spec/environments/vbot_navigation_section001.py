@@ -18,7 +18,7 @@ _SETTINGS = (
     Setting("reset_pose", "default", "Joint angles at reset.", choices=("default", "zero")),
     Setting(
         "collision",
-        "fast",
+        "full",
         "Collision shapes: feet and base boxes, or also thighs and calves.",
         choices=("fast", "full"),
     ),
@@ -68,8 +68,8 @@ _REWARDS = (
     RewardTerm("ang_vel_xy", "stability", -0.03, "w_x^2 + w_y^2"),
     RewardTerm("torques", "efficiency", -1.0e-5, "sum of squared applied torques"),
     RewardTerm("dof_vel", "efficiency", -5.0e-5, "sum of squared joint velocities"),
-    RewardTerm("dof_acc", "efficiency", -2.5e-7, "sum of squared changes of joint velocity per step"),
-    RewardTerm("action_rate", "efficiency", -0.01, "sum of squared changes of the filtered action"),
+    RewardTerm("dof_acc", "efficiency", -2.0e-4, "sum of squared changes of joint velocity per step"),
+    RewardTerm("action_rate", "efficiency", -0.1, "sum of squared changes of the filtered action"),
     RewardTerm("termination", "termination", -100.0, "1 on terminated steps"),
 )
 
@@ -81,5 +81,5 @@ DECLARATION = EnvironmentDeclaration(
     control_dt_s=0.01,
     settings={setting.name: setting for setting in _SETTINGS},
     rewards={term.name: term for term in _REWARDS},
-    physics=("mujoco", "motrixsim"),
+    physics=("mujoco", "motrixsim", "mujoco+motrixsim"),
 )
