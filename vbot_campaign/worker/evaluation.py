@@ -137,7 +137,7 @@ def evaluate_cases(
     for path, training in cases:
         load_for(path, training.environment)
     for name in {training.physics for _, training in cases}:
-        make_engine(name, num_envs=1, threads=threads, substeps=1, collision="fast")
+        make_engine(name, num_envs=2, threads=threads, substeps=1, collision="fast")  # one robot for each of a mixture
     for path, training in cases:
         for deterministic in (True, False) if sampled else (True,):
             done = evaluate_checkpoint(

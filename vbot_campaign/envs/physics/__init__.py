@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vbot_campaign.envs.physics.engine import PhysicsEngine
+from vbot_campaign.envs.physics.mixed_engine import MixedEngine
 from vbot_campaign.envs.physics.mujoco_engine import MujocoEngine
 from vbot_campaign.errors import SpecError, did_you_mean
 
@@ -16,7 +17,7 @@ def make_engine(name: str, *, num_envs: int, threads: int, substeps: int, collis
     """Return a physics engine by name.
 
     Args:
-        name: ``mujoco`` or ``motrixsim``.
+        name: ``mujoco``, ``motrixsim``, or ``mujoco+motrixsim`` for half of the robots in each.
         num_envs: Number of robots, each in its own world.
         threads: Threads that step them. Results do not depend on it.
         substeps: Physics steps in one control step of 10 ms.
@@ -40,4 +41,14 @@ def _motrixsim(**options: Any) -> PhysicsEngine:
     return MotrixsimEngine(**options)
 
 
-_ENGINES: dict[str, Callable[..., PhysicsEngine]] = {"motrixsim": _motrixsim, "mujoco": MujocoEngine}
+def _both(*, num_envs: int, **options: Any) -> PhysicsEngine:
+    names = ("mujoco", "motrixsim")
+    makers = [lambda count, name=name: _ENGINES[name](num_envs=count, **options) for name in names]
+    return MixedEngine("+".join(names), makers, num_envs=num_envs)
+
+
+_ENGINES: dict[str, Callable[..., PhysicsEngine]] = {
+    "motrixsim": _motrixsim,
+    "mujoco": MujocoEngine,
+    "mujoco+motrixsim": _both,
+}
