@@ -17,7 +17,9 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "vbot_campaign").rglob("*.py"))
-DOCUMENTS = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("*/*.md"))) if path.exists()]
+# By folder and not by `git ls-files`, which an unpacked archive cannot be asked. Tools keep their files in folders
+# that begin with a dot.
+DOCUMENTS = [path for path in (ROOT / "README.md", *sorted(ROOT.glob("[!.]*/*.md"))) if path.exists()]
 HEAVY = ("torch", "optuna", "mujoco", "sqlalchemy", "numpy", "tensorboard", "pydantic", "yaml", "psutil")
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 StudyName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the study.")]
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Study file, such as studies/quickstart.yaml.")]
+
+NoAuditFlag = Annotated[bool, typer.Option("--no-audit", help="Do not ask whether something else would pay better.")]
 
 _DEFAULT_ENVIRONMENT = "vbot_navigation_section001"
 _verbose = False
@@ -89,17 +92,29 @@ def _complain(error: Exception, message: str) -> None:
 
 
 @app.command()
-def run(file: StudyFile) -> None:
+def run(
+    file: StudyFile,
+    warm_start: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Start every trial there, whatever the file says.")
+    ] = None,
+    no_audit: NoAuditFlag = False,
+) -> None:
     """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
     from vbot_campaign.spec.describe import render_warning
-    from vbot_campaign.spec.loading import load_study
+    from vbot_campaign.spec.loading import load_study, with_warm_start
     from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.supervisor import run_study
+    from vbot_campaign.supervisor.reward_audit import StartAudit
+    from vbot_campaign.watch.program import program
 
     spec = load_study(file)
+    if warm_start is not None:
+        spec = with_warm_start(spec, warm_start)
     require_engine(spec.physics)
     warnings = [render_warning(warning) for warning in _plan(spec).warnings]
-    _supervise(spec.study, lambda **options: run_study(_paths(), spec, **options), warnings)
+    audit = None if no_audit else StartAudit(f"Whole report: {program()} audit {file}")
+    start = partial(run_study, _paths(), spec, folder=file.parent, audit=audit)
+    _supervise(spec.study, start, warnings)
 
 
 @app.command()
@@ -174,10 +189,14 @@ def list_command() -> None:
 @app.command()
 def check(file: StudyFile) -> None:
     """Validate a study file and show what it would run."""
-    from vbot_campaign.spec.describe import render
+    from vbot_campaign.spec.describe import render, render_warning
     from vbot_campaign.spec.loading import load_study
+    from vbot_campaign.supervisor.warm_start import warm_start_problem
 
-    typer.echo(render(_plan(load_study(file))))
+    spec = load_study(file)
+    typer.echo(render(_plan(spec)))
+    if (problem := warm_start_problem(_paths(), spec, file.parent)) is not None:
+        typer.echo(f"\n{render_warning(problem)}")
 
 
 def _plan(spec: StudySpec) -> StudyPlan:
@@ -199,50 +218,68 @@ def train(
     ] = None,
     num_envs: Annotated[int | None, typer.Option(help="Parallel environments.")] = None,
     seed: Annotated[int | None, typer.Option(help="Training seed.")] = None,
-    physics: Annotated[str | None, typer.Option(help="Physics engine: mujoco or motrixsim.")] = None,
+    physics: Annotated[str | None, typer.Option(help="mujoco, motrixsim, or mujoco+motrixsim.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="builtin, skrl, or one of an installed package.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Start from this checkpoint's networks.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda:0.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).", min=1, max=256)] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run's folder exactly.")] = None,
+    no_audit: NoAuditFlag = False,
+    render: Annotated[bool, typer.Option("--render", help="Show the first robots in MuJoCo's window.")] = False,
 ) -> None:
     """Train once, without a study. Ctrl-C writes a checkpoint; --resume RUN goes on exactly there."""
+    from vbot_campaign.playback.screen import require_screen
     from vbot_campaign.spec.counts import parse_count
     from vbot_campaign.spec.loading import build_training
     from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.worker import single
 
     _refuse_changes_to_resumed(context)
+    if render:
+        require_screen()
     threads = threads or single.available_cores()
     single.prepare_threads(threads)
     if resume is not None:
         folder = single.next_attempt(resume)
     else:
-        training = build_training(
-            env, parse_count("--env-steps", env_steps), settings or [], num_envs=num_envs, seed=seed, physics=physics
-        )
+        options = {"num_envs": num_envs, "seed": seed, "physics": physics, "trainer": trainer}
+        training = build_training(env, parse_count("--env-steps", env_steps), settings or [], **options)
         require_engine(training.physics)
         folder = single.new_run(
             _paths(), training, device=single.choose_device(device), threads=threads, warm_start=checkpoint
         )
-    raise typer.Exit(_train_with_bar(folder.root))
+        if not no_audit:
+            _warn_of_reward(folder.root)
+    raise typer.Exit(_train_with_bar(folder.root, render=render))
+
+
+def _warn_of_reward(folder: Path) -> None:
+    from vbot_campaign.envs.vbot.audit import start_warnings
+    from vbot_campaign.spec.describe import render_warning
+    from vbot_campaign.watch.program import program
+    from vbot_campaign.worker.reward_audit import audit_file
+
+    for warning in start_warnings(audit_file(folder)):
+        typer.echo(render_warning(f"{warning} Whole report: {program()} audit {folder}"), err=True)
 
 
 def _refuse_changes_to_resumed(context: typer.Context) -> None:
     sources = {option.opts[0]: context.get_parameter_source(str(option.name)) for option in context.command.params}
     given = [name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
-    if "--resume" in given and len(given) > 1:
-        others = ", ".join(name for name in given if name != "--resume")
+    others = ", ".join(name for name in given if name not in ("--resume", "--render", "--no-audit"))
+    if "--resume" in given and others:
         raise SpecError(
             f"{others}: --resume goes on with the settings of the run. Leave the others out, or start a new run."
         )
 
 
-def _train_with_bar(folder: Path) -> int:
+def _train_with_bar(folder: Path, *, render: bool) -> int:
+    from vbot_campaign.playback.screen import open_window
     from vbot_campaign.watch.training_bar import TrainingBar, training_summary
     from vbot_campaign.worker.attempt import run_attempt
 
-    with TrainingBar(folder) as bar:
-        code = run_attempt(folder, on_progress=bar.update, log_level=logging.WARNING)
+    with open_window(wanted=render) as watch, TrainingBar(folder) as bar:
+        code = run_attempt(folder, on_progress=bar.update, on_env=watch, log_level=logging.WARNING)
     typer.echo(training_summary(folder))
     return code
 
@@ -336,16 +373,15 @@ def play(
 
 
 @app.command()
-def audit(file: StudyFile) -> None:
+def audit(file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file, or a run's folder.")]) -> None:
     """Ask whether something else than finishing the task would pay better; exit code 1 when it would."""
-    from vbot_campaign.spec.loading import load_study
     from vbot_campaign.worker import single
 
-    spec = load_study(file)
     single.prepare_threads(1)
-    from vbot_campaign.envs.vbot.audit import audit_study, render
+    from vbot_campaign.envs.vbot.audit import render
+    from vbot_campaign.worker.reward_audit import audit_file
 
-    report = audit_study(spec)
+    report = audit_file(file)
     typer.echo(render(report))
     raise typer.Exit(0 if report.ok else 1)
 

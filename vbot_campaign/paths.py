@@ -87,6 +87,11 @@ class StudyPaths:
         return self.root / "stop.json"
 
     @property
+    def warm_start(self) -> Path:
+        """Copy of the policy that every trial starts from, made when the study was created."""
+        return self.root / "warm_start.pt"
+
+    @property
     def trials(self) -> Path:
         """Folder of the trial folders."""
         return self.root / "trials"

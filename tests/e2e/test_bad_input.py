@@ -29,7 +29,7 @@ from vbot_campaign.study.study import close_readers
 
 RUN = "runs/vbot_navigation_section001/20260131T120000Z_PPO"
 POLICY = f"{RUN}/checkpoints/best_agent.pt"
-LONGEST_LINE = 480
+LONGEST_LINE = 500
 """A refusal may list what is valid, all reward terms for example, but is no essay."""
 
 
@@ -72,7 +72,7 @@ REFUSALS = [
     refusal("train --env-steps 0", "--env-steps 0", "positive whole number", "16M"),
     refusal("train --env-steps -5", "--env-steps -5", "positive whole number"),
     refusal("train --env-steps many", "--env-steps many", "positive whole number"),
-    refusal("train --env-steps 100", "env_steps: 100", "one iteration", "49152"),
+    refusal("train --env-steps 100", "env_steps: 100", "one iteration", "24576"),
     refusal("train --num-envs 0", "num_envs: 0", "at least 1"),
     refusal("train --num-envs 100 --set ppo.mini_batches=7", "ppo.mini_batches", "7 does not divide", "2400"),
     refusal("train --seed -1", "seed: -1", "at least 0"),

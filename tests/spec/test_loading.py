@@ -166,7 +166,7 @@ def test_settings_of_the_command_line_override_defaults_and_the_last_one_counts(
         (["reward.torques=low"], {}, "reward.torques: 'low' is not valid; expected a number."),
         (["env.spawn_inner_radius=9"], {}, "env.spawn_inner_radius: 9.0 is larger than env.spawn_outer_radius: 5.0"),
         (["ppo.mini_batches=7"], {}, "the nearest that do: 6 and 8."),
-        ([], {"env_steps": 1000}, "env_steps: 1000 is less than one iteration (num_envs 2048 x rollouts 24 = 49152"),
+        ([], {"env_steps": 1000}, "env_steps: 1000 is less than one iteration (num_envs 1024 x rollouts 24 = 24576"),
         ([], {"environment": "vbot_navigation"}, "Did you mean 'vbot_navigation_section001'?"),
         ([], {"num_envs": 0}, "num_envs: 0 is not valid; expected a whole number of at least 1."),
         ([], {"num_env": 1}, "num_env: unknown key. Did you mean 'num_envs'?"),

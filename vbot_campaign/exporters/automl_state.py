@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from vbot_campaign.exporters import plain_yaml, rows
@@ -67,6 +68,7 @@ def render(
         "current_stage": spec.study,
         "current_iteration": sum(trial.state.is_finished for trial in snapshot.trials),
         "environment": spec.environment,
+        **({"warm_start": asdict(snapshot.warm_start)} if snapshot.warm_start else {}),
         "start_time": snapshot.created,
         "elapsed_hours": round(snapshot.hours_used, 6),
         "budget_hours": spec.budget.hours,

@@ -60,6 +60,7 @@ def render(paths: StudyPaths, trial: TrialView, config: TrialConfig) -> str:
             "environment": config.spec.environment,
             "algorithm": "PPO",
             "hyperparameters": config.hp_config,
+            **({"warm_start": config.warm_start} if config.warm_start else {}),
         },
         "execution": _execution(trial),
         "results": _results(paths, trial, config),

@@ -59,7 +59,7 @@ class MirrorExporter:
         known = self._trials.get(trial.number)
         if known is not None and known.view == trial:
             return known
-        config = trial_config.resolve(self._paths, snapshot.spec, trial)
+        config = trial_config.resolve(self._paths, snapshot.spec, trial, snapshot.warm_start)
         self._trials[trial.number] = _Rendered(
             view=trial,
             config=config,

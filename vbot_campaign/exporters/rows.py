@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
+from vbot_campaign.paths import StudyPaths
 from vbot_campaign.spec.outcomes import EpisodeTotals
-from vbot_campaign.study.snapshot import CheckpointView, TrialState, TrialView
+from vbot_campaign.study.snapshot import CheckpointView, TrialState, TrialView, WarmStartView
 
 _STATUS = {TrialState.COMPLETE: "completed"}
 
@@ -55,6 +57,13 @@ def best_checkpoint(trial: TrialView) -> CheckpointView | None:
     """Return the trial's best policy, or its latest checkpoint where none was chosen."""
     best = [checkpoint for checkpoint in trial.checkpoints if checkpoint.kind == "best"]
     return max(best or trial.checkpoints, key=lambda checkpoint: checkpoint.env_steps, default=None)
+
+
+def warm_start(paths: StudyPaths, start: WarmStartView | None) -> dict[str, Any] | None:
+    """Return what every trial of a study starts from, with the path of the study's copy; None for random weights."""
+    if start is None:
+        return None
+    return {"path": paths.warm_start.relative_to(paths.root).as_posix(), **asdict(start)}
 
 
 def attempt_rows(trial: TrialView) -> list[dict[str, Any]]:

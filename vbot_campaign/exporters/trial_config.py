@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from vbot_campaign import fs
@@ -15,7 +15,7 @@ from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.resolve import resolve_training
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.spec.training import TrainingSpec, TrialSpec
-from vbot_campaign.study.snapshot import TrialView
+from vbot_campaign.study.snapshot import TrialView, WarmStartView
 
 # Shown in every row of automl_state.yaml, whether or not the study file names them.
 HP_CONFIG = (
@@ -48,6 +48,8 @@ class TrialConfig:
     """All environment settings."""
     problem: str | None = None
     """Why the sampled values cannot be trained."""
+    warm_start: dict[str, Any] | None = None
+    """Where the training started, as `rows.warm_start`."""
 
     @property
     def hp_config(self) -> dict[str, Any]:
@@ -94,16 +96,19 @@ def trial_spec(paths: StudyPaths, trial: TrialView) -> TrialSpec | None:
         return None
 
 
-def resolve(paths: StudyPaths, spec: StudySpec, trial: TrialView) -> TrialConfig:
+def resolve(
+    paths: StudyPaths, spec: StudySpec, trial: TrialView, warm_start: WarmStartView | None = None
+) -> TrialConfig:
     """Return a trial's configuration: what its worker was given, or what it would be given."""
     try:
         given = trial_spec(paths, trial)
     except ValueError:  # a damaged trial.json must not stop a mirror; `verify` names it
         given = None
     try:
-        return _complete(spec, given.training if given else resolve_training(spec, trial.parameters))
+        config = _complete(spec, given.training if given else resolve_training(spec, trial.parameters))
     except SpecError as error:
-        return TrialConfig(spec, None, **_by_group(trial.parameters), problem=str(error))
+        config = TrialConfig(spec, None, **_by_group(trial.parameters), problem=str(error))
+    return replace(config, warm_start=rows.warm_start(paths, warm_start))
 
 
 def _complete(spec: StudySpec, training: TrainingSpec) -> TrialConfig:
@@ -135,6 +140,7 @@ def render(trial: TrialView, config: TrialConfig) -> str:
         "algorithm": "PPO",
         **({"problem": config.problem} if config.problem else {}),
         **(_training(config.training) if config.training else {}),
+        **({"warm_start": config.warm_start} if config.warm_start else {}),
         "sampled": trial.parameters,
         "ppo": config.ppo,
         "reward": config.reward,

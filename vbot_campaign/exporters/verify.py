@@ -72,6 +72,7 @@ def verify_snapshot(paths: CampaignPaths, snapshot: StudySnapshot) -> list[Diffe
     differences = [
         d for trial in snapshot.trials if trial.number in settled for d in _check_trial(study, snapshot.spec, trial)
     ]
+    differences += _check_warm_start(study, snapshot)
     return [*differences, *_check_mirrors(paths, snapshot, settled if live else None)]
 
 
@@ -91,6 +92,18 @@ def render_differences(name: str, differences: list[Difference]) -> str:
     if "unfinished" in kinds:
         lines.append(f"Unfinished trials are continued by: vbot-campaign resume {name}")
     return "\n".join(lines)
+
+
+def _check_warm_start(study: StudyPaths, snapshot: StudySnapshot) -> Iterator[Difference]:
+    start, path = snapshot.warm_start, study.warm_start
+    if start is None:
+        return
+    name = path.relative_to(study.root).as_posix()
+    if not path.is_file():
+        yield Difference("checkpoint", name, "the policy that every trial starts from is missing")
+    elif (found := fs.sha256(path)) != start.sha256:
+        text = f"its sha256 is {found[:12]}…, the database says {start.sha256[:12]}…; every trial starts from this file"
+        yield Difference("checkpoint", name, text)
 
 
 def _check_trial(study: StudyPaths, spec: StudySpec, trial: TrialView) -> Iterator[Difference]:

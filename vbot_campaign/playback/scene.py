@@ -37,7 +37,7 @@ class Scene:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        self._model = _tiled_model(width, height)
+        self._model = tiled_model(width, height)
         self._data = mujoco.MjData(self._model)
         self._renderer = mujoco.Renderer(self._model, height, width)
         self._options = mujoco.MjvOption()
@@ -69,10 +69,7 @@ class Scene:
         self._camera.azimuth = math.degrees(math.atan2(way[1], way[0])) + _CAMERA_OFFSET_DEG
         self._follow(self._data.qpos[:2], jump=step == 0)
         self._renderer.update_scene(self._data, self._camera, self._options)
-        scene = self._renderer.scene
-        self._ring(scene, episode.target, GOAL_RADIUS, _GOAL_COLOUR)
-        self._ring(scene, episode.target, INNER_FENCE_RADIUS, _FENCE_COLOUR)
-        self._line(scene, (*episode.target, 0.0), (*episode.target, 0.9), 0.015, _GOAL_COLOUR)
+        mark_target(self._renderer.scene, episode.target)
         return np.asarray(self._renderer.render())
 
     def _follow(self, robot: Array, *, jump: bool) -> None:
@@ -81,29 +78,48 @@ class Scene:
         share = 1.0 if jump else max(0.0, 1.0 - _LEASH_M / max(distance, 1e-9))
         self._camera.lookat[:] = (*(self._camera.lookat[:2] + share * away), 0.25)
 
-    def _ring(self, scene: mujoco.MjvScene, centre: Array, radius: float, colour: tuple[float, ...]) -> None:
-        angles = np.linspace(0.0, 2 * math.pi, _SEGMENTS + 1)
-        points = [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a), 0.01) for a in angles]
-        for begin, end in pairwise(points):
-            self._line(scene, begin, end, 0.012, colour)
 
-    def _line(
-        self,
-        scene: mujoco.MjvScene,
-        begin: tuple[float, ...],
-        end: tuple[float, ...],
-        width: float,
-        colour: tuple[float, ...],
-    ) -> None:
-        geom = scene.geoms[scene.ngeom]
-        kind = mujoco.mjtGeom.mjGEOM_CAPSULE
-        mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.eye(3).flatten(), np.array(colour, np.float32))
-        mujoco.mjv_connector(geom, kind, width, np.array(begin, np.float64), np.array(end, np.float64))
-        geom.emission = 0.6
-        scene.ngeom += 1
+def mark_target(scene: mujoco.MjvScene, target: Array) -> None:
+    """Add the goal with a pole and its fence to what is drawn next.
+
+    Args:
+        scene: Where to add them.
+        target: (2,), m.
+    """
+    _ring(scene, target, GOAL_RADIUS, _GOAL_COLOUR)
+    _ring(scene, target, INNER_FENCE_RADIUS, _FENCE_COLOUR)
+    _line(scene, (*target, 0.0), (*target, 0.9), 0.015, _GOAL_COLOUR)
 
 
-def _tiled_model(width: int, height: int) -> mujoco.MjModel:
+def _ring(scene: mujoco.MjvScene, centre: Array, radius: float, colour: tuple[float, ...]) -> None:
+    angles = np.linspace(0.0, 2 * math.pi, _SEGMENTS + 1)
+    points = [(centre[0] + radius * math.cos(a), centre[1] + radius * math.sin(a), 0.01) for a in angles]
+    for begin, end in pairwise(points):
+        _line(scene, begin, end, 0.012, colour)
+
+
+def _line(
+    scene: mujoco.MjvScene,
+    begin: tuple[float, ...],
+    end: tuple[float, ...],
+    width: float,
+    colour: tuple[float, ...],
+) -> None:
+    geom = scene.geoms[scene.ngeom]
+    kind = mujoco.mjtGeom.mjGEOM_CAPSULE
+    mujoco.mjv_initGeom(geom, kind, np.zeros(3), np.zeros(3), np.eye(3).flatten(), np.array(colour, np.float32))
+    mujoco.mjv_connector(geom, kind, width, np.array(begin, np.float64), np.array(end, np.float64))
+    geom.emission = 0.6
+    scene.ngeom += 1
+
+
+def tiled_model(width: int, height: int) -> mujoco.MjModel:
+    """Return the model in colours, with tiles on the disc.
+
+    Args:
+        width: Largest width of an off-screen picture.
+        height: Largest height of it.
+    """
     # On a floor of one colour a camera that follows the robot shows a robot that walks on the spot.
     spec = mujoco.MjSpec.from_string(model_xml())
     spec.visual.global_.offwidth, spec.visual.global_.offheight = width, height

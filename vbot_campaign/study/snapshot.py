@@ -96,6 +96,47 @@ class TrialView:
 
 
 @dataclass(frozen=True)
+class AuditView:
+    """What the audit of the reward at the study's start found."""
+
+    time: str
+    """UTC."""
+    warnings: tuple[str, ...]
+    """Ways to earn more than by finishing, in words; none where finishing pays most."""
+    points: int
+    """Points of the search space that were tried beside the priors."""
+    failing: int
+    """How many of these something else than finishing pays most in."""
+    seconds: float
+    """What it took."""
+
+
+@dataclass(frozen=True)
+class WarmStartView:
+    """The policy that every trial starts from: what the study's copy of it must be, and where it came from."""
+
+    sha256: str
+    bytes: int
+    env_steps: int | None
+    """Transitions it had been trained for; None in files of other programs."""
+    source: str
+    """The file that was copied, absolute."""
+    study: str | None = None
+    """Study and trial that it is from; None for a file that was named."""
+    trial: int | None = None
+    score: float | None = None
+    """What it scored there."""
+
+    def __str__(self) -> str:
+        """Say in words where every trial starts."""
+        steps = f" after {self.env_steps:,} env steps" if self.env_steps is not None else ""
+        if self.study is None:
+            return f"the policy of {self.source}{steps}"
+        score = f", score {self.score:.4f}" if self.score is not None else ""
+        return f"the policy of trial {self.trial} of {self.study}{steps}{score}"
+
+
+@dataclass(frozen=True)
 class StudySnapshot:
     """A study with all its trials."""
 
@@ -112,6 +153,9 @@ class StudySnapshot:
     supervisor: dict[str, Any] | None = None
     """Host, pid and start of the live supervisor, or None."""
     slots: tuple[str, ...] = field(default=())
+    warm_start: WarmStartView | None = None
+    audit: AuditView | None = None
+    """None until the audit at the start has come to an end, or where it was left out."""
 
     @property
     def best(self) -> TrialView | None:

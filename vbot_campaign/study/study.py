@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,13 +24,15 @@ from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study import grid, samplers
 from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.pruners import build_pruner
-from vbot_campaign.study.snapshot import StudySnapshot, TrialView
+from vbot_campaign.study.snapshot import AuditView, StudySnapshot, TrialView, WarmStartView
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
 from vbot_campaign.study.views import ViewCache, lease_view
 
 DEFINITION = "definition"
 STATUS = "status"
 CREATED = "created"
+WARM_START = "warm_start"
+AUDIT = "audit"
 SKIPPED = "skipped"
 
 DEAD_SUPERVISOR = "its supervisor is gone; resume it"
@@ -38,11 +41,14 @@ DEAD_SUPERVISOR = "its supervisor is gone; resume it"
 class CampaignStudy:
     """A study in the database. One process, the supervisor, writes to it."""
 
-    def __init__(self, storage: CampaignStorage, spec: StudySpec, created: datetime) -> None:
+    def __init__(self, storage: CampaignStorage, spec: StudySpec, attrs: Mapping[str, Any]) -> None:
         """Use `create` or `open` instead."""
         self.storage = storage
         self.spec = spec
-        self.created = created
+        self.created = datetime.fromisoformat(attrs[CREATED])
+        start = attrs.get(WARM_START)
+        self.warm_start = WarmStartView(**start) if start is not None else None
+        """The policy that every trial starts from."""
         self.ledger = Ledger(storage, spec.study)
         self._views = ViewCache(spec, self.ledger)
         self._study_id = storage.optuna.get_study_id_from_name(spec.study)
@@ -55,21 +61,26 @@ class CampaignStudy:
         )
 
     @classmethod
-    def create(cls, storage: CampaignStorage, spec: StudySpec) -> CampaignStudy:
+    def create(
+        cls, storage: CampaignStorage, spec: StudySpec, *, warm_start: WarmStartView | None = None
+    ) -> CampaignStudy:
         """Store a new study, or open it if it is stored already with the same definition.
 
         Defaults are stored with it. A definition that only raises a budget replaces the stored one.
+
+        Args:
+            storage: The database.
+            spec: The study.
+            warm_start: What its trials start from, for a new study whose file asks for one. The copy in the study's
+                folder is made before.
 
         Raises:
             StudyChangedError: The stored definition differs in more than a raised budget.
             SpecError: The pruner cannot be built.
             StudyError: The grid is too large.
         """
+        check_buildable(spec)
         spec = with_defaults(spec)
-        # What cannot be built is refused before anything is stored.
-        build_pruner(spec)
-        if spec.sampler.name == "grid":
-            grid.check_size(spec)
         study = optuna.create_study(
             study_name=spec.study, storage=storage.optuna, direction="maximize", load_if_exists=True
         )
@@ -77,6 +88,8 @@ class CampaignStudy:
         if DEFINITION not in stored:
             study.set_user_attr(CREATED, datetime.now(UTC).isoformat())
             study.set_user_attr(STATUS, {"state": "created", "reason": ""})
+            if warm_start is not None:
+                study.set_user_attr(WARM_START, asdict(warm_start))
             study.set_user_attr(DEFINITION, definition(spec))
         elif _raises_budget(study_from_definition(stored[DEFINITION]), spec):
             study.set_user_attr(DEFINITION, definition(spec))
@@ -97,7 +110,7 @@ class CampaignStudy:
         attrs = storage.optuna.get_study_user_attrs(storage.optuna.get_study_id_from_name(name))
         if DEFINITION not in attrs:
             raise StudyError(f"study '{name}': has no definition; it was not made by vbot-campaign.")
-        return cls(storage, study_from_definition(attrs[DEFINITION]), datetime.fromisoformat(attrs[CREATED]))
+        return cls(storage, study_from_definition(attrs[DEFINITION]), attrs)
 
     # --- trials -------------------------------------------------------------------------------------------------
 
@@ -199,6 +212,16 @@ class CampaignStudy:
         """Store the state of the study: ``created``, ``running``, ``stopped`` or ``finished``, and why."""
         self._optuna.set_user_attr(STATUS, {"state": state, "reason": reason})
 
+    @property
+    def audit(self) -> AuditView | None:
+        """What the audit of the reward found, once it has come to an end."""
+        found = self.storage.optuna.get_study_user_attrs(self._study_id).get(AUDIT)
+        return AuditView(**{**found, "warnings": tuple(found["warnings"])}) if found is not None else None
+
+    def set_audit(self, audit: AuditView) -> None:
+        """Store what the audit of the reward found."""
+        self._optuna.set_user_attr(AUDIT, asdict(audit))
+
     def definition_stored(self) -> Any:
         """Return the definition as it is in the database now."""
         return self.storage.optuna.get_study_user_attrs(self._study_id)[DEFINITION]
@@ -225,6 +248,8 @@ class CampaignStudy:
             trials=views,
             supervisor=supervisor,
             slots=lease.slots if lease is not None and supervisor is not None else (),
+            warm_start=self.warm_start,
+            audit=self.audit,
         )
 
     def _status(self, supervised: bool) -> tuple[str, str]:
@@ -238,6 +263,18 @@ class CampaignStudy:
         self.storage.close()
 
 
+def check_buildable(spec: StudySpec) -> None:
+    """Refuse what cannot be built, before anything is stored.
+
+    Raises:
+        SpecError: The pruner cannot be built.
+        StudyError: The grid is too large.
+    """
+    build_pruner(with_defaults(spec))
+    if spec.sampler.name == "grid":
+        grid.check_size(with_defaults(spec))
+
+
 def study_names(paths: CampaignPaths) -> list[str]:
     """Return the names of all studies, sorted; none when there is no database."""
     if not paths.database.exists():
@@ -245,6 +282,15 @@ def study_names(paths: CampaignPaths) -> list[str]:
     reader = _reader(paths)
     with storage_errors(reader.storage.url):
         return _names(reader.storage)
+
+
+def is_stored(paths: CampaignPaths, name: str) -> bool:
+    """Tell whether a study has its definition in the database; one whose making was cut off has none."""
+    if name not in study_names(paths):
+        return False
+    storage = _reader(paths).storage
+    with storage_errors(storage.url):
+        return DEFINITION in storage.optuna.get_study_user_attrs(storage.optuna.get_study_id_from_name(name))
 
 
 def load_snapshot(paths: CampaignPaths, name: str) -> StudySnapshot:

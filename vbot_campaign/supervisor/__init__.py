@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from vbot_campaign import fs
@@ -9,33 +10,45 @@ from vbot_campaign.errors import StudyError, StudyNotFoundError
 from vbot_campaign.events import utc_now
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.spec.trainable import require
+from vbot_campaign.spec.trainer import trainer_problems
 from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
-from vbot_campaign.study.study import CampaignStudy, load_snapshot
+from vbot_campaign.study.study import CampaignStudy, check_buildable, is_stored, load_snapshot
 from vbot_campaign.supervisor.decisions import Decision
 from vbot_campaign.supervisor.recovery import ResumePlan, plan_from
 from vbot_campaign.supervisor.supervisor import Observer, Outcome, Supervisor, busy_error
+from vbot_campaign.supervisor.warm_start import check_copy, copy_warm_start, find_warm_start
 
 
-def run_study(paths: CampaignPaths, spec: StudySpec, **options: Any) -> Outcome:
+def run_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None = None, **options: Any) -> Outcome:
     """Create a study, or continue it if it exists with the same definition, and run it.
 
     Args:
         paths: The runs folder.
         spec: The study.
+        folder: Folder of the study file, which a relative ``warm_start.checkpoint`` starts from.
         **options: Of `Supervisor`.
 
     Raises:
+        StudyError: There is nothing to start from where ``warm_start`` says; nothing was made.
+        CheckpointError: What is there cannot be started from (nothing was made), or the copy of it was altered.
         StudyChangedError: It exists and the definition differs in more than a raised budget.
         StudyBusyError: Another supervisor holds it.
         StorageError: The database cannot be used.
     """
+    start = None
+    if spec.warm_start is not None and not is_stored(paths, spec.study):
+        check_buildable(spec)
+        start = find_warm_start(paths, spec, folder or Path())
     storage = open_storage(paths)
     try:
         with storage_errors(storage.url):
             _refuse_if_busy(storage, spec.study)
-            study = CampaignStudy.create(storage, spec)
-        return Supervisor(paths, study, **options).run()
+            if start is not None:
+                copy_warm_start(paths.study(spec.study), start)
+            study = CampaignStudy.create(storage, spec, warm_start=start)
+        return _supervise(paths, study, options)
     finally:
         storage.close()
 
@@ -51,6 +64,8 @@ def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
     Raises:
         StudyNotFoundError: No study of that name.
         StudyBusyError: Another supervisor holds it.
+        SpecError: Its trainer is not installed any more, or has gone.
+        CheckpointError: The policy that its trials start from is gone or was altered.
         StorageError: The database cannot be used.
     """
     if not paths.database.exists():
@@ -59,9 +74,18 @@ def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
     try:
         with storage_errors(storage.url):
             study = CampaignStudy.open(storage, name)
-        return Supervisor(paths, study, **options).run()
+        return _supervise(paths, study, options)
     finally:
         storage.close()
+
+
+def _supervise(paths: CampaignPaths, study: CampaignStudy, options: dict[str, Any]) -> Outcome:
+    with storage_errors(study.storage.url):
+        finished = plan_from(paths.study(study.spec.study), study.snapshot()).finished
+    if not finished:
+        require(trainer_problems(study.spec.trainer))
+        check_copy(paths.study(study.spec.study), study.warm_start)
+    return Supervisor(paths, study, **options).run()
 
 
 def plan_resume(paths: CampaignPaths, name: str) -> ResumePlan:

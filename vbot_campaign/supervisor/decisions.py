@@ -21,7 +21,7 @@ class Decision:
     action: str
     """Of trials: ``asked``, ``started``, ``reported``, ``pruning``, ``stopping``, ``killed``, ``completed``,
     ``pruned``, ``failed``, ``stopped``, ``died``. Of the study: ``recovered``, ``exhausted``, ``finished``,
-    ``stopped``. Of either: ``alert``, ``observer_failed``."""
+    ``stopped``, ``audited``, ``audit_failed``. Of either: ``alert``, ``observer_failed``."""
     reason: str = ""
     trial: int | None = None
     attempt: int | None = None

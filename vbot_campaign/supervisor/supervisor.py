@@ -25,7 +25,8 @@ from vbot_campaign.supervisor import recovery
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog, Listener
 from vbot_campaign.supervisor.monitor import TrialMonitor
-from vbot_campaign.supervisor.process import WORKER_COMMAND, WorkerProcess, exit_words
+from vbot_campaign.supervisor.process import WorkerProcess, command_of, exit_words
+from vbot_campaign.supervisor.reward_audit import NoAudit
 from vbot_campaign.supervisor.scheduler import (
     Action,
     Ask,
@@ -83,13 +84,15 @@ class Supervisor:
     Args:
         paths: The runs folder.
         study: The study; this process becomes its one writer.
-        worker_command: Program and arguments of a worker, to which the trial folder is added.
+        worker_command: Program and arguments of a worker, to which the trial folder is added; by default what the
+            study's ``trainer`` says.
         observers: Shown the study every two seconds when something changed, and at the end.
         progress: Called with each decision.
         clock: Monotonic seconds.
         poll_s: Pause between two rounds.
         grace_s: Time for a worker to stop before it is killed.
         slots: Where to run; by default discovered.
+        audit: Audits the reward while the study starts, unless it is known already.
     """
 
     def __init__(
@@ -104,11 +107,15 @@ class Supervisor:
         poll_s: float = 0.2,
         grace_s: float = 120.0,
         slots: Sequence[Slot] | None = None,
+        audit: NoAudit | None = None,
     ) -> None:
         self._study = study
+        self._audit = audit or NoAudit()
         self._spec = study.spec
         self._paths = paths.study(self._spec.study)
-        self._command = tuple(worker_command or WORKER_COMMAND)
+        self._command, self._worker_folder = command_of(self._spec.trainer)
+        if worker_command is not None:
+            self._command, self._worker_folder = tuple(worker_command), None
         self._observers = observers
         self._log = DecisionLog(self._paths.decisions, progress)
         self._clock = clock
@@ -128,9 +135,11 @@ class Supervisor:
             StudyBusyError: Another supervisor holds the study.
             StorageError: The database cannot be written any more; the workers were stopped with a checkpoint.
         """
-        with storage_errors(self._study.storage.url), self._ownership(), stop_signals(self._hear):
+        with storage_errors(self._study.storage.url), self._ownership(), stop_signals(self._hear), self._audit:
             try:
                 self._recover()
+                if self._study.audit is None:
+                    self._audit.start(self._spec)
                 end = self._loop()
             except BaseException:
                 self._abandon_workers()
@@ -207,6 +216,7 @@ class Supervisor:
             for worker in list(self._state.workers.values()):
                 self._attend(worker)
             self._read_stop_request()
+            self._hear_audit()
             for action in plan(self._situation()):
                 if isinstance(action, Finish):
                     return action
@@ -262,6 +272,16 @@ class Supervisor:
             self._paths.stop_request.unlink(missing_ok=True)
             self._stop.raise_to(Stop.ASK, str(record.get("reason", "stopped on request")))
 
+    def _hear_audit(self) -> None:
+        try:
+            found = self._audit.poll()
+        except StudyError as error:
+            self._decide(Decision("audit_failed", str(error)))
+            return
+        if found is not None:
+            self._study.set_audit(found)
+            self._decide(Decision("audited", " ".join(found.warnings) or "at the priors finishing pays most"))
+
     def _seconds(self) -> float:
         return self._clock() - self._started
 
@@ -316,12 +336,14 @@ class Supervisor:
         folder.stop_request.unlink(missing_ok=True)
         folder.result.unlink(missing_ok=True)
         fs.write_json(folder.spec, spec.model_dump(mode="json"))
-        process = WorkerProcess.spawn(folder, worker_environment(slot, spec.threads), self._command)
+        environ = worker_environment(slot, spec.threads)
+        process = WorkerProcess.spawn(folder, environ, self._command, self._worker_folder)
         self._study.ledger.update_attempt(trial.number, attempt.number, pid=process.pid, pid_started=process.started)
         monitor = self._monitor(trial, folder)
         self._state.workers[trial.number] = Worker(trial.number, slot, attempt, process, monitor)
         self._state.waiting.pop(trial.number, None)
-        reason = "from the start" if first == 0 else f"from the checkpoint at {first:,} env steps"
+        begin = f"from {self._study.warm_start}" if self._study.warm_start else "from the start"
+        reason = begin if first == 0 else f"from the checkpoint at {first:,} env steps"
         self._decide(Decision("started", reason, trial.number, attempt.number, slot.name, env_step=first))
 
     def _folder(self, trial: TrialView) -> TrialPaths:
@@ -345,6 +367,7 @@ class Supervisor:
             slot=slot.name,
             threads=_threads_of(folder.spec, slot),
             parameters=trial.parameters,
+            warm_start=self._paths.warm_start.absolute() if self._study.warm_start else None,
         )
 
     def _monitor(self, trial: TrialView, folder: TrialPaths) -> TrialMonitor:

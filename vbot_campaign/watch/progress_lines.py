@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.describe import render_warning
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
 from vbot_campaign.watch import units
 from vbot_campaign.watch.estimate import study_eta_s, trial_progress
@@ -70,9 +71,11 @@ class ProgressLines:
         earlier, self._snapshot = self._snapshot, snapshot
         now = datetime.now(UTC)
         first = [Event(first_line(snapshot))] if earlier is None else []
-        if earlier is None:
-            for warning in self._warnings:
-                self._console.print(Text(warning, style="yellow"))
+        warnings = [*self._warnings] if earlier is None else []
+        if earlier is None or earlier.audit is None:
+            warnings += map(render_warning, snapshot.audit.warnings if snapshot.audit else ())
+        for warning in warnings:
+            self._console.print(Text(warning, style="yellow"))
         for event in [*first, *events(earlier, snapshot), *self._beat(snapshot, now)]:
             self._print(event, now)
 
@@ -109,7 +112,8 @@ def first_line(snapshot: StudySnapshot) -> str:
     finished = [trial for trial in snapshot.trials if trial.state.is_finished]
     goes_on = f", goes on after {by_state(finished)}" if finished else ""
     slots = f" on {', '.join(snapshot.slots)}" if snapshot.slots else ""
-    return f"study {snapshot.spec.study}: {' or '.join(limits)}{slots}{goes_on}"
+    start = f"; every trial starts from {snapshot.warm_start}" if snapshot.warm_start else ""
+    return f"study {snapshot.spec.study}: {' or '.join(limits)}{slots}{goes_on}{start}"
 
 
 def events(earlier: StudySnapshot | None, later: StudySnapshot) -> Iterator[Event]:

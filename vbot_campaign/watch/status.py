@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -175,6 +176,8 @@ def status_json(paths: CampaignPaths, snapshot: StudySnapshot, *, now: datetime 
         "time": now,
         "created": snapshot.created,
         "environment": snapshot.spec.environment,
+        "warm_start": rows.warm_start(paths.study(snapshot.spec.study), snapshot.warm_start),
+        "audit": snapshot.audit and asdict(snapshot.audit),
         "budget": snapshot.spec.budget.model_dump(mode="json"),
         "used": {
             "trials": len(snapshot.trials),

@@ -8,7 +8,6 @@ from pathlib import Path
 from vbot_campaign import fs
 from vbot_campaign.errors import CheckpointError, CheckpointNotFoundError, FolderBusyError, SpecError, did_you_mean
 from vbot_campaign.paths import CampaignPaths, TrialPaths
-from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.loading import read_trial_spec
 from vbot_campaign.spec.training import ThreadSettings, TrainingSpec, TrialSpec
 
@@ -56,20 +55,19 @@ def new_run(
         training: What to train.
         device: ``cpu`` or ``cuda:0``.
         threads: Threads of torch and of the physics engine, which take turns.
-        warm_start: Checkpoint to take networks and normalizers from.
+        warm_start: Checkpoint, of any importable form, or run's folder to take networks and normalizers from.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged or has networks of other sizes; nothing was made.
     """
-    if warm_start is not None:
-        _check_warm_start(warm_start, training)
+    start = None if warm_start is None else _warm_start_file(warm_start, training)
     run = paths.single_run(training.environment)
     spec = TrialSpec(
         training=training,
         device=device,
         slot=device,
         threads=ThreadSettings(torch=threads, physics=threads),
-        warm_start=warm_start.absolute() if warm_start else None,
+        warm_start=start,
     )
     fs.write_json(run.spec, spec.model_dump(mode="json"))
     return run
@@ -95,24 +93,17 @@ def next_attempt(folder: Path) -> TrialPaths:
     return run
 
 
-def _check_warm_start(path: Path, training: TrainingSpec) -> None:
-    from vbot_campaign.rl.checkpoint import load_policy
+def _warm_start_file(path: Path, training: TrainingSpec) -> Path:
+    from vbot_campaign.rl.importers import starting_policy
+    from vbot_campaign.worker.evaluation import find_checkpoint
 
-    if not path.is_file():
-        raise CheckpointNotFoundError(f"--checkpoint {path}: no such file. Give an agent_*.pt or best_agent.pt.")
-    policy = load_policy(path).policy
-    declaration = get_environment(training.environment)
-    if (policy.observation_size, policy.action_size) != (declaration.observation_size, declaration.action_size):
+    if not path.exists():
+        raise CheckpointNotFoundError(f"--checkpoint {path}: no such file. Give a .pt file or a run's folder.")
+    policy = starting_policy(find_checkpoint(path), training.environment)
+    if (misfit := policy.misfit(training.ppo)) is not None:
+        setting, found, wanted = misfit
         raise CheckpointError(
-            f"--checkpoint {path}: its policy maps {policy.observation_size} observations to {policy.action_size} "
-            f"actions, {declaration.name} has {declaration.observation_size} and {declaration.action_size}."
+            f"--checkpoint {path}: its {setting} are {found}, ppo.{setting} is {wanted}. "
+            f"Add --set 'ppo.{setting}={found}'."
         )
-    for name, net in (("policy", policy.policy_net), ("value", policy.value_net)):
-        setting = f"{name}_hidden_layer_sizes"
-        found = [layer.out_features for layer in net if hasattr(layer, "out_features")]
-        wanted = list(getattr(training.ppo, setting))
-        if found != wanted:
-            raise CheckpointError(
-                f"--checkpoint {path}: its {name} layers are {found}, ppo.{setting} is {wanted}. "
-                f"Add --set 'ppo.{setting}={found}'."
-            )
+    return Path(policy.path)

@@ -15,10 +15,11 @@ nothing is credited and nothing discounted.
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -38,6 +39,8 @@ from vbot_campaign.spec.study import LogUniform, StudySpec
 from vbot_campaign.spec.training import TrainingSpec
 
 RANDOM_POINTS = 64
+_TOLERATED_SHARE = 0.25
+"""Share of the search space's points in which something else may pay most before the start of a study says so."""
 
 _STAND_HEIGHT = 0.261
 _ACCELERATION = 3.0
@@ -132,8 +135,9 @@ class Script:
     finished: bool
 
 
+@functools.lru_cache(maxsize=64)
 def script(behaviour: Behaviour, start: float, steps: int, discount: float | None) -> Script:
-    """Play a behaviour.
+    """Play a behaviour. Do not write into the result: most points of a search space share it.
 
     Args:
         behaviour: What the robot does.
@@ -316,9 +320,10 @@ def findings_of(returns: list[Return]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class AuditReport:
-    """The audit of a study."""
+    """The audit of a study, or of a training without one."""
 
     study: str
+    """Its name, or that of the training's folder."""
     clock_s: float
     returns: list[Return]
     """At the priors."""
@@ -335,12 +340,22 @@ class AuditReport:
         return not self.findings
 
 
+def audit_training(training: TrainingSpec, name: str) -> AuditReport:
+    """Audit a training without a study.
+
+    Args:
+        training: What is trained.
+        name: What to call it in the report.
+    """
+    returns = returns_of(training)
+    clock_s = get_environment(training.environment).resolve_settings(training.env)["episode_seconds"]
+    return AuditReport(name, clock_s, returns, findings_of(returns), 0, [])
+
+
 def audit_study(study: StudySpec) -> AuditReport:
     """Audit a study's priors, every end of its searched rewards and settings, and 64 random points between them."""
     priors = prior_point(study)
-    training = resolve_training(study, priors)
-    returns = returns_of(training)
-    settings = get_environment(study.environment).resolve_settings(training.env)
+    at_priors = audit_training(resolve_training(study, priors), study.study)
     warnings, points = [], 0
     for label, point in _points(study, priors):
         try:
@@ -353,7 +368,7 @@ def audit_study(study: StudySpec) -> AuditReport:
         if found:
             worst = max(found, key=lambda finding: finding.margin)
             warnings.append((_with_value(label, worst.term, point), worst))
-    return AuditReport(study.study, settings["episode_seconds"], returns, findings_of(returns), points, warnings)
+    return replace(at_priors, points=points, warnings=warnings)
 
 
 def _with_value(label: str, term: str, point: Mapping[str, Any]) -> str:
@@ -390,6 +405,21 @@ def _draw(parameter: Kind, generator: random.Random) -> Any:
     return generator.uniform(low, high)
 
 
+def start_warnings(report: AuditReport) -> list[str]:
+    """Return what someone who starts a training must hear of its reward, a sentence or two; mostly nothing."""
+    if report.findings:
+        worst = max(report.findings, key=lambda finding: finding.margin)
+        head = "Something else than finishing pays most" if worst.finishing else "The clock is too short"
+        return [f"{head}: {worst}."]
+    if len(report.warnings) > _TOLERATED_SHARE * report.points:
+        label, finding = max(report.warnings, key=lambda warning: warning[1].margin)
+        return [
+            f"In {len(report.warnings)} of {report.points} points of the search space something else than finishing "
+            f"pays most, worst at {label}: {finding}."
+        ]
+    return []
+
+
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 _SHOWN_WARNINGS = 12
@@ -424,7 +454,7 @@ def _row(behaviour: Behaviour, starts: list[float], returns: list[Return]) -> st
 
 def _warning_lines(report: AuditReport) -> list[str]:
     if report.points == 0:
-        return ["ok      the study searches no reward weight and no environment setting."]
+        return ["ok      no reward weight and no environment setting is searched."]
     bad = len(report.warnings)
     good = f"in {report.points - bad} of {report.points} points finishing pays most."
     lines = [f"{'warning' if bad else 'ok':<8}search space: {good}"]
