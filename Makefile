@@ -10,10 +10,10 @@ WORKERS ?= 2
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev study resume status dashboard tensorboard test check format bench bench-peers clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard test check format bench bench-peers clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,12 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 install: $(VENV)/.installed ## Install the program into .venv
 install-dev: $(VENV)/.installed-dev ## Install the program and its test tools
+
+$(VENV)/.installed-motrixsim: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[motrixsim]'
+	@touch $@
+
+install-motrixsim: $(VENV)/.installed-motrixsim ## Add the contest's simulator (Linux and Windows)
 
 study: $(VENV)/.installed ## Run a study to its end (FILE=studies/quickstart.yaml)
 	@$(VBOT) run $(FILE)

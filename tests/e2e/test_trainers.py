@@ -35,6 +35,8 @@ STAND_OR_FALL: dict[str, Any] = {
     "search_space": {"ppo": {"initial_log_std": {"type": "choice", "values": [-4.0, 1.5]}}},
     "pruner": {"name": "threshold", "lower": 0.5},
     "budget": {"trials": 2},
+    # Without shins to kneel on.
+    "fixed": {"ppo": TINY["ppo"], "env": {**TINY["env"], "collision": "fast"}},
 }
 """Two trials: one whose noise is so small that the robots stand, and one whose noise throws them over."""
 
@@ -84,7 +86,7 @@ def test_the_documented_script_learns_in_a_study_and_is_resumed_from_anywhere(tm
         workers={"num_envs": 64, "slots": 1},
         objective={"survival_rate": 1.0},
         search_space={"ppo": {"learning_rate": {"type": "choice", "values": [0.05]}}},
-        fixed={"env": {"episode_seconds": 1.0}},
+        fixed={"env": {"episode_seconds": 1.0, "collision": "fast"}},
         budget={"trials": 1},
         seed=42,
     )

@@ -27,7 +27,7 @@ COMMAND = (sys.executable, "-m", "vbot_campaign.cli")
 ITERATION = 32 * 16
 """Env steps of one iteration of the tiny study."""
 CHECKPOINT_EVERY = 7 * ITERATION
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 
 
 def tiny_study(**changes: Any) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class ProgressLines:
         if earlier is None or earlier.audit is None:
             warnings += map(render_warning, snapshot.audit.warnings if snapshot.audit else ())
         for warning in warnings:
-            self._console.print(Text(warning, style="yellow"))
+            # Already wrapped; a path that is longer than a line stays whole, so that it can be copied.
+            self._console.print(Text(warning, style="yellow"), soft_wrap=True)
         for event in [*first, *events(earlier, snapshot), *self._beat(snapshot, now)]:
             self._print(event, now)
 
