@@ -23,9 +23,9 @@ from vbot_campaign.supervisor.process import WorkerProcess, command_of, exit_wor
         ("builtin", (sys.executable, "-m", "vbot_campaign.worker")),
         ("skrl", (sys.executable, "-m", "vbot_campaign.worker")),
         (CommandTrainer(command=("python", "a.py", "--fast")), (sys.executable, "a.py", "--fast")),
-        (CommandTrainer(command=("train-robots",), folder=Path("/work")), ("train-robots",)),
-        (CommandTrainer(command=("./train", "x"), folder=Path("/work")), ("/work/train", "x")),
-        (CommandTrainer(command=("/opt/train",), folder=Path("/work")), ("/opt/train",)),
+        (CommandTrainer(command=("train-robots",), folder=Path("/robots")), ("train-robots",)),
+        (CommandTrainer(command=("./train", "x"), folder=Path("/robots")), ("/robots/train", "x")),
+        (CommandTrainer(command=("/opt/train",), folder=Path("/robots")), ("/opt/train",)),
     ],
 )
 def test_a_trainer_becomes_a_command_in_its_folder(trainer, command):
