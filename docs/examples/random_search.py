@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from vbot_campaign import reporter
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.errors import CampaignError
 from vbot_campaign.spec.loading import read_trial_spec
@@ -104,16 +104,7 @@ class RandomSearch:
 def environment(spec: TrialSpec, iteration: int) -> VbotNavigation:
     """Return the study's environment for one iteration, every robot at the start of its episode."""
     training = spec.training
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=training.num_envs,
-        seed=training.seed + iteration,
-        threads=spec.threads.physics,
-        training=False,
-    )
+    env = env_for(training, threads=spec.threads.physics, training=False, seed=training.seed + iteration)
     env.count_first_episodes_only()
     return env
 

@@ -28,7 +28,7 @@ SECTIONS: dict[str, Section] = {
     "environment": ("Environment alone, on all cores", environment.measure),
     "overhead": ("Supervisor, a study of short trials on two slots", overhead.measure),
     "database": ("Database, with 50 trials of 30 reports each in it (10 if quick)", database.measure),
-    "checkpoint": ("Checkpoint, 2048 environments and default networks", checkpoints.measure),
+    "checkpoint": ("Checkpoint, default environments and networks", checkpoints.measure),
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.rows import Row
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.rl import checkpoint
 from vbot_campaign.rl.learner import Learner
 from vbot_campaign.spec.training import TrainingSpec
@@ -40,14 +40,5 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 def _learner() -> Learner:
     training = TrainingSpec(env_steps=1_000_000)
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=training.num_envs,
-        seed=training.seed,
-        threads=1,
-        training=True,
-    )
+    env = env_for(training, threads=1, training=True)
     return Learner(env, training.ppo, iterations=training.iterations, seed=training.seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from tests.benchmarks.rows import Row
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.spec.training import TrainingSpec
 from vbot_campaign.supervisor.slots import available_cores
@@ -44,16 +44,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def _make(training: TrainingSpec, threads: int) -> VbotNavigation:
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=training.num_envs,
-        seed=training.seed,
-        threads=threads,
-        training=True,
-    )
+    env = env_for(training, threads=threads, training=True)
     env.reset()
     return env
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-import tempfile
 from typing import Any
 
 import torch
 from gymnasium.spaces import Box
-from skrl.agents.torch.ppo import PPO, PPO_CFG
+from skrl.agents.torch.ppo import PPO
 from skrl.envs.wrappers.torch import Wrapper
 from skrl.memories.torch import RandomMemory
 from skrl.models.torch import DeterministicMixin, GaussianMixin, Model
-from skrl.resources.preprocessors.torch import RunningStandardScaler
 from skrl.trainers.torch import SequentialTrainer
 from torch import nn
 
 from tests.benchmarks.timed_env import TimedEnv
 from vbot_campaign.spec.training import PpoSettings
+from vbot_campaign.worker.trainers.skrl_ppo import skrl_settings
 
 
 def train_skrl(env: TimedEnv, settings: PpoSettings, iterations: int, device: torch.device) -> None:
@@ -32,7 +31,7 @@ def train_skrl(env: TimedEnv, settings: PpoSettings, iterations: int, device: to
         observation_space=wrapped.observation_space,
         action_space=wrapped.action_space,
         device=device,
-        cfg=_settings(env, settings, device),
+        cfg=skrl_settings(settings, env.observation_size, iterations=iterations, device=device),
     )
     loop = {"timesteps": iterations * settings.rollouts, "headless": True, "disable_progressbar": True}
     SequentialTrainer(env=wrapped, agents=agent, cfg={**loop, "close_environment_at_exit": False}).train()
@@ -100,30 +99,6 @@ class Value(DeterministicMixin, Model):
 def _init_model(model: Model, env: SkrlEnv) -> None:
     spaces = {"observation_space": env.observation_space, "action_space": env.action_space}
     Model.__init__(model, **spaces, device=env.device)
-
-
-def _settings(env: TimedEnv, settings: PpoSettings, device: torch.device) -> PPO_CFG:
-    cfg = PPO_CFG(
-        rollouts=settings.rollouts,
-        learning_epochs=settings.learning_epochs,
-        mini_batches=settings.mini_batches,
-        discount_factor=settings.discount_factor,
-        gae_lambda=settings.lambda_param,
-        learning_rate=settings.learning_rate,
-        observation_preprocessor=RunningStandardScaler,
-        observation_preprocessor_kwargs={"size": env.observation_size, "device": device},
-        value_preprocessor=RunningStandardScaler,
-        value_preprocessor_kwargs={"size": 1, "device": device},
-        grad_norm_clip=settings.grad_norm_clip,
-        ratio_clip=settings.ratio_clip,
-        value_clip=settings.value_clip,
-        entropy_loss_scale=settings.entropy_loss_scale,
-        value_loss_scale=settings.value_loss_scale,
-        time_limit_bootstrap=settings.time_limit_bootstrap,
-    )
-    cfg.experiment.directory = tempfile.gettempdir()
-    cfg.experiment.write_interval = cfg.experiment.checkpoint_interval = 0
-    return cfg
 
 
 def _box(size: int) -> Box:

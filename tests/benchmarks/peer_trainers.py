@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 
 from tests.benchmarks.timed_env import TimedEnv
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.rl.learner import Learner
 from vbot_campaign.spec.training import PpoSettings, TrainingSpec
 
@@ -22,18 +22,11 @@ def train(trainer: str, iterations: int, threads: int, device: str) -> dict[str,
     """Train for some iterations and return `TimedEnv.figures`."""
     torch.set_num_threads(threads)
     training = TrainingSpec(env_steps=1, seed=SEED)
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=training.num_envs,
-        seed=training.seed,
-        threads=threads,
-        training=True,
-    )
-    timed = TimedEnv(env, training.ppo.rollouts)
-    _train(trainer, timed, training.ppo, iterations, torch.device(device))
+    env = env_for(training, threads=threads, training=True)
+    # rsl_rl has no linear schedule.
+    ppo = training.ppo.model_copy(update={"lr_scheduler_type": "none"})
+    timed = TimedEnv(env, ppo.rollouts)
+    _train(trainer, timed, ppo, iterations, torch.device(device))
     return timed.figures()
 
 

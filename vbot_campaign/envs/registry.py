@@ -7,6 +7,7 @@ from typing import Any
 from vbot_campaign.envs.physics import make_engine
 from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.spec.environments import get_environment
+from vbot_campaign.spec.training import TrainingSpec
 
 
 def make_env(
@@ -46,4 +47,31 @@ def make_env(
         declaration.resolve_rewards(weights),
         seed=seed,
         desynchronise=training and resolved["desynchronise"],
+    )
+
+
+def env_for(
+    spec: TrainingSpec, *, threads: int, training: bool, num_envs: int | None = None, seed: int | None = None
+) -> VbotNavigation:
+    """Make the environment of a training.
+
+    Args:
+        spec: Environment, physics, settings, reward weights, and unless given here, their number and seed.
+        threads: See `make_env`.
+        training: See `make_env`.
+        num_envs: See `make_env`.
+        seed: See `make_env`.
+
+    Raises:
+        SpecError: See `make_env`.
+    """
+    return make_env(
+        spec.environment,
+        physics=spec.physics,
+        settings=spec.env,
+        weights=spec.reward,
+        num_envs=spec.num_envs if num_envs is None else num_envs,
+        seed=spec.seed if seed is None else seed,
+        threads=threads,
+        training=training,
     )

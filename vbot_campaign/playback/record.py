@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from vbot_campaign.envs.physics.engine import CONTROL_DT_S
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.episodes import Verdict
 from vbot_campaign.envs.vbot.rewards import Transition
 from vbot_campaign.envs.vbot.task import VbotNavigation
@@ -116,16 +116,7 @@ def record_episodes(loaded: LoadedPolicy, training: TrainingSpec, *, episodes: i
         episodes: How many.
         seed: Seed of spawns and targets.
     """
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=1,
-        seed=seed,
-        threads=1,
-        training=False,
-    )
+    env = env_for(training, threads=1, training=False, num_envs=1, seed=seed)
     recorder = _Recorder(env)
     observations = env.reset()
     recorded = []

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vbot_campaign.envs.physics import make_engine
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.statistics import MovementWatcher
 from vbot_campaign.errors import CheckpointNotFoundError, SpecError
 from vbot_campaign.paths import TrialPaths
@@ -86,16 +86,7 @@ def _play(
     deterministic: bool,
     movement: bool,
 ) -> tuple[EpisodeTotals, MovementTotals]:
-    env = make_env(
-        training.environment,
-        physics=training.physics,
-        settings=training.env,
-        weights=training.reward,
-        num_envs=episodes,
-        seed=seed,
-        threads=threads,
-        training=False,
-    )
+    env = env_for(training, threads=threads, training=False, num_envs=episodes, seed=seed)
     watcher = MovementWatcher(episodes)
     if movement:
         env.watch_steps(watcher)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 
 from vbot_campaign import fs
-from vbot_campaign.envs.registry import make_env
+from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.envs.vec_env import VecEnv
 from vbot_campaign.events import Ended, Result, stop_requested
@@ -108,17 +108,7 @@ class Training:
             self._reporter.close()
 
     def _make_env(self) -> VbotNavigation:
-        training = self._training
-        return make_env(
-            training.environment,
-            physics=training.physics,
-            settings=training.env,
-            weights=training.reward,
-            num_envs=training.num_envs,
-            seed=training.seed,
-            threads=self._spec.threads.physics,
-            training=True,
-        )
+        return env_for(self._training, threads=self._spec.threads.physics, training=True)
 
     def _resume(self) -> None:
         state = self.checkpoints.load_latest()
