@@ -6,11 +6,13 @@ VBOT := $(BIN)/vbot-campaign
 STUDY ?= quickstart
 FILE ?= studies/quickstart.yaml
 WORKERS ?= 2
+ROUNDS ?= 100
+SEED ?= 1
 # One OpenMP thread per test process: two pools on the same cores slow each other down many times over.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard test check format bench bench-peers clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard chaos test check format bench bench-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -51,6 +53,9 @@ dashboard: $(VENV)/.installed ## Open optuna-dashboard on 127.0.0.1
 
 tensorboard: $(VENV)/.installed ## Open TensorBoard on a study's curves (STUDY=quickstart)
 	@$(VBOT) tensorboard $(STUDY)
+
+chaos: $(VENV)/.installed ## Prove on this machine that nothing is lost (ROUNDS=100 SEED=1)
+	@$(VBOT) chaos --rounds $(ROUNDS) --seed $(SEED)
 
 test: $(VENV)/.installed-dev ## Run all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal

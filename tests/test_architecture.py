@@ -131,6 +131,18 @@ def test_named_targets_and_commands_exist(path: Path) -> None:
     assert set(re.findall(r"\bvbot-campaign ([a-z]+)\b", code)) <= commands()
 
 
+def test_what_survives_names_tests_that_exist() -> None:
+    text = (ROOT / "docs" / "what-survives.md").read_text(encoding="utf-8")
+    file, missing, found = "", [], 0
+    for path, name in re.findall(r"`(tests/[\w/]+\.py|…)(?:::(\w+))?`", text):
+        file = file if path == "…" else path
+        found += 1
+        if f"def {name}" not in (ROOT / file).read_text(encoding="utf-8"):
+            missing.append(f"{file}::{name}")
+    assert found > 30
+    assert missing == []
+
+
 def test_help_of_make_shows_every_target() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     shown = set(re.findall(r"^([a-z][a-z-]*):.*## ", makefile, flags=re.MULTILINE))

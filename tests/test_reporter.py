@@ -277,3 +277,73 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert run(paths, train)[1].state is Ended.FAILED
     assert (paths.checkpoints / "agent_100.pt").read_bytes() == b"good"
     assert not list(paths.checkpoints.glob(".*.part"))
+
+
+# --- fenced, and out of room ----------------------------------------------------------------------------------------
+
+
+def everything(paths: TrialPaths) -> dict[str, bytes]:
+    """Return the content of every file of a folder but the lock and what the system wrote."""
+    files = (path for path in paths.root.rglob("*") if path.is_file() and path not in (paths.lock, paths.log))
+    return {path.relative_to(paths.root).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda trial: trial.stop_reason(),
+        lambda trial: trial.progress(1024),
+        lambda trial: trial.alert("a word"),
+        lambda trial: trial.checkpoint(lambda file: file.write(b"two")),
+        lambda trial: trial.finished({"finished": 1}),
+        lambda trial: None,
+    ],
+)
+def test_an_attempt_that_lost_its_folder_writes_nothing_more(tmp_path: Path, write: Any) -> None:
+    paths = tiny_trial(tmp_path)
+    before: dict[str, bytes] = {}
+
+    def train(trial: reporter.Trial) -> Any:
+        trial.progress(512)
+        trial.checkpoint(lambda file: file.write(b"one"))
+        tiny_trial(tmp_path, attempt=2)
+        Result(Ended.FINISHED, "by the later attempt", 2, 512, 1, token="token-2").write(paths.result)
+        before.update(everything(paths))
+        write(trial)
+        return trial.stopped("late")
+
+    assert reporter.main(train, [str(tmp_path)]) == events.EXIT_FENCED == reporter.EXIT_FENCED
+    assert everything(paths) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [
+        (OSError(28, "No space left on device"), "disk_full"),
+        (OSError(27, "File too large"), "disk_full"),
+        (PermissionError(13, "Permission denied"), "failed"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out_of_memory"),
+        (RuntimeError("another one"), "failed"),
+    ],
+)
+def test_a_lack_of_room_has_a_class_of_its_own(tmp_path: Path, error: Exception, state: str) -> None:
+    def train(trial: reporter.Trial) -> Any:
+        raise error
+
+    code, result = run(tiny_trial(tmp_path), train)
+    assert (code, result.state) == (reporter.EXIT_CODES[state], Ended(state))
+
+
+def test_an_evaluation_that_was_cut_off_after_its_line_is_written_once(tmp_path: Path) -> None:
+    paths = tiny_trial(tmp_path)
+
+    def train(trial: reporter.Trial) -> Any:
+        if trial.resume_file is None:
+            trial.progress(512)
+            trial.checkpoint(lambda file: file.write(b"one"))
+        return trial.finished({"finished": 8, "success": 6})
+
+    run(paths, train)
+    paths.result.unlink()
+    run(paths, train)
+    assert [line["kind"] for line in fs.read_lines(paths.metrics)] == ["progress", "evaluation"]

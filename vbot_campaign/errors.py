@@ -14,7 +14,8 @@
     ├── RenderingUnavailableError   nothing that can draw or encode pictures
     ├── FolderBusyError             another process holds the lock of a trial folder
     └── WorkerError                 raised inside a worker, becomes its exit code
-        └── DivergedError           loss, weights or physics are not finite any more
+        ├── DivergedError           loss, weights or physics are not finite any more
+        └── FencedError             a later attempt owns the trial's folder
 
 Each message names the thing, the value, what is valid and the next step.
 """
@@ -85,6 +86,10 @@ class WorkerError(CampaignError):
 
 class DivergedError(WorkerError):
     """Loss, weights or physics stopped being finite numbers."""
+
+
+class FencedError(WorkerError):
+    """A later attempt owns the trial's folder, so this one must not write into it any more."""
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -13,8 +13,9 @@
 ``alert``       something a person should know: ``level`` (info, warning, error), ``cause``, ``message``.
 
 ``checkpoints/checkpoints.jsonl`` holds one line per finished checkpoint: ``file``, ``env_steps``, ``iteration``,
-``sha256``, ``bytes``, ``kind`` (``resume`` or ``best``), ``score``, ``parts``, ``time``, ``attempt``. A checkpoint
-whose line is missing does not exist. A line with ``"deleted": true`` says that the retention rule removed the file.
+``sha256``, ``bytes``, ``kind`` (``resume``; ``best``, which is ``best_agent.pt``; ``top``, another of the best),
+``score``, ``parts``, ``time``, ``attempt``, and ``"milestone": true`` where the file stays for good. A checkpoint
+whose line is missing does not exist. A line with ``"deleted": true`` says that the file was removed, and ``why``.
 
 ``result.json`` is the last thing a worker writes: see `Result`.
 """
@@ -45,6 +46,8 @@ class Ended(StrEnum):
     DIVERGED = "diverged"
     """Loss, weights or physics stopped being finite."""
     OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    """Nothing more could be written; the last checkpoint is there to continue from."""
     INVALID = "invalid"
     """The configuration cannot be trained (a `CampaignError`)."""
     FAILED = "failed"
@@ -58,7 +61,11 @@ EXIT_CODES = {
     Ended.INVALID: 2,
     Ended.DIVERGED: 10,
     Ended.OUT_OF_MEMORY: 11,
+    Ended.DISK_FULL: 12,
 }
+
+EXIT_FENCED = 4
+"""A later attempt owns the folder: the worker wrote nothing more, a result neither."""
 
 
 @dataclass(frozen=True)

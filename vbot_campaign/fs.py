@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,19 +43,24 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         and ``path`` stays as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    # Not through `tempfile`, which makes files that only their owner may read: the user's umask decides who may.
+    name = path.parent / f".{path.name}.{secrets.token_hex(4)}.part"
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with name.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)
         os.replace(name, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        name.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what writers that were killed inside `replacing` left in a folder; only where no writer is left."""
+    for part in folder.glob(".*.part"):
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -179,18 +184,21 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def hold_lock(path: Path, *, what: str) -> Iterator[None]:
+def hold_lock(path: Path, *, what: str, timeout_s: float = 0.0) -> Iterator[None]:
     """Hold an exclusive lock for the block; the system releases it when the process dies, however it dies.
 
     Args:
         path: The lock file; it stays on disk, only the lock on it counts.
         what: What is locked, for the message.
+        timeout_s: Time to wait for it.
 
     Raises:
         FolderBusyError: Another process holds it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path, timeout=0)
+    if not path.exists():
+        path.touch(mode=0o644)  # less the umask: a lock that anyone may take would let anyone stop a study
+    lock = filelock.FileLock(path, timeout=timeout_s)
     try:
         lock.acquire()
     except filelock.Timeout:

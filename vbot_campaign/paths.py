@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from vbot_campaign.errors import SpecError
+
 RUNS_VARIABLE = "VBOT_CAMPAIGN_RUNS"
+
+MAX_NAME = 64
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_NAME - 1}}}")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
 def runs_folder() -> Path:
@@ -18,6 +25,21 @@ def runs_folder() -> Path:
 def timestamp(now: datetime | None = None) -> str:
     """Return a UTC time that sorts and is safe in a file name: ``20260131T235959Z``."""
     return (now or datetime.now(UTC)).astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def name_problem(name: str) -> str | None:
+    """Return why a text cannot name something that becomes a file or folder under ``runs/``; None when it can."""
+    if not _NAME.fullmatch(name):
+        shown = ascii(name) if len(name) <= MAX_NAME else f"{name[:20]!a}… ({len(name)} characters)"
+        return (
+            f"{shown} cannot be a name; use letters, digits, '.', '_' and '-', beginning with a letter or digit, "
+            f"{MAX_NAME} at most."
+        )
+    if ".." in name or name.endswith("."):
+        return f"'{name}' cannot be a name; it has two dots in a row or ends with one."
+    if _DEVICES.fullmatch(name):
+        return f"'{name}' cannot be a name; on Windows it is a device."
+    return None
 
 
 @dataclass(frozen=True)
@@ -32,12 +54,33 @@ class CampaignPaths:
         return self.root / "campaign.db"
 
     @property
+    def database_lock(self) -> Path:
+        """Held while the database is made or changed in its form."""
+        return self.root / "campaign.db-lock"
+
+    @property
     def database_url(self) -> str:
         """SQLAlchemy address of the database."""
         return f"sqlite:///{self.database.absolute().as_posix()}"
 
+    @property
+    def backups(self) -> Path:
+        """Folder of the back-ups that were asked for."""
+        return self.root / "backups"
+
+    @property
+    def automatic_backups(self) -> Path:
+        """Folder of the copies of the database that a supervisor makes."""
+        return self.backups / "auto"
+
     def study(self, name: str) -> StudyPaths:
-        """Return the paths of one study."""
+        """Return the paths of one study.
+
+        Raises:
+            SpecError: The name could lead out of the runs folder.
+        """
+        if (problem := name_problem(name)) is not None:
+            raise SpecError(f"study {problem}")
         return StudyPaths(self.root / name)
 
     def single_run(self, environment: str, now: datetime | None = None) -> TrialPaths:
@@ -102,7 +145,13 @@ class StudyPaths:
         return self.root / "imported" / "imported.jsonl"
 
     def imported(self, name: str) -> Path:
-        """A checkpoint that was imported from another program."""
+        """A checkpoint that was imported from another program.
+
+        Raises:
+            SpecError: The name could lead out of the folder.
+        """
+        if (problem := name_problem(name)) is not None:
+            raise SpecError(f"imported checkpoint: {problem}")
         return self.root / "imported" / f"{name}.pt"
 
     def config(self, trial: int) -> Path:
@@ -112,6 +161,11 @@ class StudyPaths:
     def experiment(self, trial: int) -> Path:
         """Summary of a trial."""
         return self.root / "experiments" / f"trial_{trial:04d}.yaml"
+
+    @property
+    def mirror_folders(self) -> tuple[Path, Path]:
+        """Folders of the mirrors that trials have of their own."""
+        return self.config(0).parent, self.experiment(0).parent
 
     def new_trial(self, trial: int, now: datetime | None = None) -> TrialPaths:
         """Return the folder for a new trial, named by number and time."""

@@ -9,8 +9,7 @@ It needs Python 3.9 or newer and nothing but its standard library. A script beco
         if trial.resume_file:
             ...                                   # load it; trial.iteration and trial.env_steps say where it stands
         while trial.env_steps < trial.settings["env_steps"]:
-            reason = trial.stop_reason()
-            if reason:
+            if reason := trial.stop_reason():
                 trial.checkpoint(save)
                 return trial.stopped(reason)
             ...                                   # one iteration
@@ -29,16 +28,16 @@ first SIGTERM, and writes ``result.json`` whole and last of all, whatever happen
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
 import signal
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -46,8 +45,12 @@ from typing import IO, Any
 PROTOCOL = 1
 """Version of ``trial.json`` and of everything that is written here."""
 
-EXIT_CODES = {"finished": 0, "stopped": 0, "failed": 1, "invalid": 2, "diverged": 10, "out_of_memory": 11}
-EXIT_FOLDER_BUSY = 3
+EXIT_CODES = {
+    "finished": 0, "stopped": 0, "failed": 1, "invalid": 2, "diverged": 10, "out_of_memory": 11, "disk_full": 12,
+}  # fmt: skip
+EXIT_FOLDER_BUSY, EXIT_FENCED = 3, 4
+
+_NO_MEMORY = ("can't allocate memory", "std::bad_alloc", "out of memory")
 
 EPISODE_SUMS = (
     "finished", "success", "reached", "fell_before", "fell_after", "out_of_bounds", "timed_out",
@@ -56,7 +59,6 @@ EPISODE_SUMS = (
 """What may be said of episodes: how many finished, and sums over those, never means."""
 
 _SCALES = {"time_to_goal": 10.0, "episode_length": 1000.0, "episode_reward_mean": None}
-_INVERTED = ("time_to_goal",)
 
 Save = Callable[[IO[bytes]], Any]
 
@@ -73,6 +75,10 @@ class FolderBusy(Exception):  # noqa: N818
     """Another process holds the lock of the trial's folder."""
 
 
+class Fenced(Exception):  # noqa: N818
+    """A later attempt owns the trial's folder: nothing more is written into it. Do not catch it."""
+
+
 def main(train: Callable[[Trial], dict[str, Any]], arguments: list[str] | None = None) -> int:
     """Train the trial whose folder is the last argument of the command line, and return the exit code.
 
@@ -87,43 +93,54 @@ def main(train: Callable[[Trial], dict[str, Any]], arguments: list[str] | None =
     folder = Path(given[-1])
     try:
         with _held(folder / ".worker.lock"):
-            return EXIT_CODES[_train_locked(folder, train)["state"]]
-    except FolderBusy as error:
+            return EXIT_CODES[_train_locked(folder, train)]
+    except (FolderBusy, Fenced) as error:
         print(error, file=sys.stderr)
-        return EXIT_FOLDER_BUSY
+        return EXIT_FENCED if isinstance(error, Fenced) else EXIT_FOLDER_BUSY
 
 
-def _train_locked(folder: Path, train: Callable[[Trial], dict[str, Any]]) -> dict[str, Any]:
-    started = time.monotonic()
+def _train_locked(folder: Path, train: Callable[[Trial], dict[str, Any]]) -> str:
+    started, token = time.monotonic(), _owner(folder)
     (folder / "result.json").unlink(missing_ok=True)
     trial: Trial | None = None
     try:
-        with _StopSignal() as stop:
+        with _stop_signal() as stop:
             trial = Trial(folder, stop)
             result = train(trial)
         if not isinstance(result, dict) or result.get("state") not in EXIT_CODES:
             raise TypeError("train() must return trial.finished(...) or trial.stopped(...)")
     except (Exception, SystemExit) as error:
         result = _result_of_error(error, trial)
+    _require_owner(folder, token)
     result = {"v": PROTOCOL, **result, "time": _now(), "seconds": time.monotonic() - started}
-    _write_whole(folder / "result.json", _json(result, indent=2))
-    return result
+    try:
+        _write_file(folder / "result.json", lambda file: file.write(_json(result, indent=2).encode("utf-8")))
+    except OSError as error:
+        if not _is_disk_full(error):
+            raise
+        result["state"] = "disk_full"  # the exit code is all that can be said
+    return str(result["state"])
 
 
 def _result_of_error(error: BaseException, trial: Trial | None) -> dict[str, Any]:
-    if isinstance(error, Diverged):
-        state = "diverged"
-    elif isinstance(error, Invalid):
-        state = "invalid"
-    elif isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's and jax's
-        state = "out_of_memory"
-    else:
-        state = "failed"
     report = traceback.format_exc()
     print(report, file=sys.stderr, flush=True)
     reason = f"the script ended itself with {error}" if isinstance(error, SystemExit) else str(error)
     counters = trial.counters() if trial else {"attempt": 0, "token": "", "env_steps": 0, "iteration": 0}
-    return {**counters, "state": state, "reason": reason or type(error).__name__, "error": report}
+    return {**counters, "state": _state_of(error), "reason": reason or type(error).__name__, "error": report}
+
+
+def _state_of(error: BaseException) -> str:
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY)
+    if said or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's and jax's
+        return "out_of_memory"
+    if _is_disk_full(error):
+        return "disk_full"
+    return "diverged" if isinstance(error, Diverged) else "invalid" if isinstance(error, Invalid) else "failed"
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EFBIG", "EDQUOT")
 
 
 class Trial:
@@ -131,13 +148,13 @@ class Trial:
 
     Args:
         folder: The trial's folder; the caller holds its lock.
-        stop: Remembers a signal.
+        stop: Names of the signals received.
 
     Raises:
         Invalid: ``trial.json`` is missing or of another version.
     """
 
-    def __init__(self, folder: Path, stop: _StopSignal) -> None:
+    def __init__(self, folder: Path, stop: Sequence[str]) -> None:
         self.folder = folder
         self.spec: dict[str, Any] = _read_spec(folder / "trial.json")
         """The whole content of ``trial.json``."""
@@ -162,10 +179,12 @@ class Trial:
     def stop_reason(self) -> str | None:
         """Return why this attempt shall stop now, or None. Ask after every iteration.
 
-        Then write a checkpoint and return `stopped`; a worker that does not within two minutes is killed.
+        Then write a checkpoint and return `stopped`; a worker that does not within two minutes is killed. This and
+        all that writes raise `Fenced` when a later attempt owns the folder.
         """
-        if self._stop.received is not None:
-            return f"signal {self._stop.received}"
+        _require_owner(self.folder, self.spec["token"])
+        if self._stop:
+            return f"signal {self._stop[0]}"
         try:
             request = json.loads((self.folder / "stop.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -215,6 +234,7 @@ class Trial:
             parts: The score's parts.
             suffix: Of the file's name.
         """
+        _require_owner(self.folder, self.spec["token"])
         path = self._checkpoints / (f"best_agent{suffix}" if best else f"agent_{self.env_steps}{suffix}")
         sha256, size = _write_file(path, save)
         line = {"file": path.name, "env_steps": self.env_steps, "iteration": self.iteration, "sha256": sha256}
@@ -228,9 +248,13 @@ class Trial:
     def counters(self) -> dict[str, Any]:
         """Return what identifies the attempt and says how far it came."""
         points = self._lines("resume")
-        ids = {"attempt": self.spec["attempt"], "token": self.spec["token"]}
         where = {"env_steps": self.env_steps, "iteration": self.iteration}
-        return {**ids, **where, "last_checkpoint": points[-1]["file"] if points else None}
+        return {
+            "attempt": self.spec["attempt"],
+            "token": self.spec["token"],
+            **where,
+            "last_checkpoint": points[-1]["file"] if points else None,
+        }
 
     def stopped(self, reason: str) -> dict[str, Any]:
         """Return the result of a training that was asked to stop and wrote a checkpoint."""
@@ -240,8 +264,7 @@ class Trial:
         """Report the evaluation that gives the trial its score, and return the result of a training that is done.
 
         Args:
-            episodes: Sums over the episodes of an evaluation without noise by ``settings["evaluation"]``, the same
-                for all trials: how many, and the seed of their spawns and targets.
+            episodes: Sums over an evaluation without noise by ``settings["evaluation"]``: how many, and their seed.
         """
         parts, best = score_parts(episodes), self._lines("best")
         outcome = {"score": self.score(parts), "parts": parts, "episodes": _sums(episodes)}
@@ -268,9 +291,11 @@ class Trial:
     def _cut_metrics(self) -> None:
         path = self.folder / "metrics.jsonl"
         lines = _read_lines(path)
-        kept = [line for line in lines if int(line.get("iteration", 0)) <= self.iteration]
+        # An evaluation is written again at the end, whatever was cut off after it.
+        kept = [x for x in lines if int(x.get("iteration", 0)) <= self.iteration and x.get("kind") != "evaluation"]
         if len(kept) < len(lines):
-            _write_whole(path, "".join(_json(line) + "\n" for line in kept))
+            text = "".join(_json(line) + "\n" for line in kept)
+            _write_file(path, lambda file: file.write(text.encode("utf-8")))
 
     def _lines(self, kind: str) -> list[dict[str, Any]]:
         """Return the newest line of each checkpoint of a kind that was not deleted, by env step."""
@@ -294,18 +319,16 @@ class Trial:
             os.replace(path, self._checkpoints / "quarantine" / path.name)
 
     def _note(self, line: Mapping[str, Any]) -> None:
+        _require_owner(self.folder, self.spec["token"])
         _append(self._log, {**line, "time": _now(), "attempt": self.spec["attempt"]}, sync=True)
 
     def _report(self, kind: str, content: Mapping[str, Any]) -> None:
+        _require_owner(self.folder, self.spec["token"])
         _append(self.folder / "metrics.jsonl", {**self._head, "kind": kind, "time": _now(), **content})
 
 
 def score_parts(episodes: Mapping[str, float]) -> dict[str, float]:
-    """Return the score parts of episodes in their natural units.
-
-    Args:
-        episodes: Sums over finished episodes, at least one.
-    """
+    """Return the score parts of episodes, of which one or more finished, in their natural units."""
     sums = _sums(episodes)
     count = sums["finished"]
     if count <= 0:
@@ -321,16 +344,11 @@ def score_parts(episodes: Mapping[str, float]) -> dict[str, float]:
 
 
 def objective_score(objective: Mapping[str, Mapping[str, Any]], parts: Mapping[str, float]) -> float:
-    """Return the weighted sum of score parts, each mapped to 0..1.
-
-    Args:
-        objective: ``settings["objective"]``: weight, scale and direction of each part.
-        parts: As `score_parts` returns them.
-    """
+    """Return the weighted sum of parts (`score_parts`) by ``settings["objective"]``, each mapped to 0..1."""
     total = 0.0
     for name, term in objective.items():
         scale = term["scale"] if term.get("scale") is not None else _SCALES.get(name, 1.0)
-        invert = term["invert"] if term.get("invert") is not None else name in _INVERTED
+        invert = term["invert"] if term.get("invert") is not None else name == "time_to_goal"
         if scale is None:
             raise Invalid(f"objective.{name} needs a scale")
         share = min(max(parts[name] / scale, 0.0), 1.0)
@@ -355,30 +373,37 @@ def _read_spec(path: Path) -> dict[str, Any]:
     return spec
 
 
+def _owner(folder: Path) -> str:
+    """Return the token of the attempt that owns a folder."""
+    try:
+        return str(json.loads((folder / "trial.json").read_text(encoding="utf-8"))["token"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _require_owner(folder: Path, token: str) -> None:
+    if _owner(folder) != token:
+        raise Fenced(f"{folder / 'trial.json'} names another attempt; this one writes nothing more")
+
+
 def _write_file(path: Path, save: Save) -> tuple[str, int]:
     """Write a file whole or not at all, and return its SHA-256 and size."""
-    descriptor, name = tempfile.mkstemp(dir=str(path.parent), prefix=f".{path.name}.", suffix=".part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # one writer: the folder's lock is held
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with part.open("wb") as file:
             save(file)
             file.flush()
             os.fsync(file.fileno())
-        sha256, size = _sha256(Path(name)), Path(name).stat().st_size
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        sha256, size = _sha256(part), part.stat().st_size
+        os.replace(part, path)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        part.unlink(missing_ok=True)
         raise
     with contextlib.suppress(OSError):  # Windows cannot open folders, and needs no such thing
         folder = os.open(str(path.parent), os.O_RDONLY)
         os.fsync(folder)  # makes the rename survive a power cut
         os.close(folder)
     return sha256, size
-
-
-def _write_whole(path: Path, text: str) -> None:
-    _write_file(path, lambda file: file.write(text.encode("utf-8")))
 
 
 def _append(path: Path, record: Mapping[str, Any], sync: bool = False) -> None:
@@ -396,10 +421,7 @@ def _append(path: Path, record: Mapping[str, Any], sync: bool = False) -> None:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return []
+    content = path.read_bytes() if path.exists() else b""
     records = []
     for line in content[: content.rfind(b"\n") + 1].splitlines():
         with contextlib.suppress(ValueError):
@@ -428,11 +450,7 @@ def _plain(value: Any) -> Any:
 
 
 def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _now() -> str:
@@ -462,26 +480,21 @@ def _held(path: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-class _StopSignal:
-    """Remembers the first SIGTERM or SIGINT; a second one does what it always does."""
+@contextlib.contextmanager
+def _stop_signal() -> Iterator[list[str]]:
+    """Yield a list that the first SIGTERM or SIGINT is noted in; a second one does what it always does."""
+    received: list[str] = []
 
-    def __init__(self) -> None:
-        self.received: str | None = None
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> _StopSignal:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._previous.items():
+    def restore() -> None:
+        for number, handler in previous.items():
             signal.signal(number, handler)
-        self._previous = {}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
+        restore()
+
+    previous: dict[int, Any] = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield received
+    finally:
+        restore()

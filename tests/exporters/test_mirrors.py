@@ -277,6 +277,18 @@ def test_an_edited_or_deleted_mirror_comes_back(
     assert study.index.exists()
 
 
+def test_what_was_deleted_under_a_supervisor_is_there_at_its_end(
+    paths: CampaignPaths, study: StudyPaths, snapshot: StudySnapshot
+) -> None:
+    exporter = MirrorExporter(paths, "walk")
+    exporter.update(snapshot)
+    study.experiment(0).unlink()
+    study.config(1).write_text("nonsense")
+    exporter.update(replace(snapshot, supervisor=None))
+    expected = exporter.render(replace(snapshot, supervisor=None))
+    assert {path: path.read_text(encoding="utf-8") for path in expected} == expected
+
+
 def test_a_study_without_trials_has_empty_mirrors(paths: CampaignPaths, study: StudyPaths) -> None:
     export(paths, make_snapshot(trials=(), state="created"))
     assert load(study.index)["experiments"] == []

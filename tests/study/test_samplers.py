@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.builders import LEARNING_RATE, study_spec
 from vbot_campaign.errors import StudyError
-from vbot_campaign.study import grid, samplers, space
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.study import CampaignStudy, grid, open_storage, samplers, space
 
 SPACE = {
     "ppo": {
@@ -148,3 +149,92 @@ def test_running_trials_are_part_of_the_history():
     assert running.datetime_start <= datetime.datetime.now()
     drawn = samplers.draw(spec, [*history, running])
     assert drawn.params != history[-1].params
+
+
+# --- trials that diverged -------------------------------------------------------------------------------------------
+
+
+def failed(drawn, number, reason):
+    """A trial that failed, as the database has it."""
+    trial = optuna.trial.create_trial(
+        state=optuna.trial.TrialState.FAIL,
+        params=drawn.params,
+        distributions=drawn.distributions,
+        system_attrs=drawn.system_attrs,
+        user_attrs={"reason": reason},
+    )
+    trial.number = number
+    return trial
+
+
+def study_with_failures(reason, seed):
+    """Run a study whose score grows with the learning rate until 3e-4, above which every training fails."""
+    spec = study_spec(sampler={"name": "tpe", "startup_trials": 6, "seed": seed})
+    history, rates = [], []
+    for number in range(30):
+        drawn = samplers.draw(spec, history)
+        rate = space.decode(spec, drawn.params)["ppo.learning_rate"]
+        rates.append(rate)
+        ended = failed(drawn, number, reason) if rate > 3.0e-4 else told(drawn, number, rate)
+        history.append(ended)
+    return history, rates
+
+
+def test_the_sampler_stays_away_from_where_trainings_diverge():
+    avoided, ignored = 0, 0
+    for seed in range(3):
+        avoided += sum(rate > 3.0e-4 for rate in study_with_failures("diverged: loss is nan", seed)[1])
+        ignored += sum(rate > 3.0e-4 for rate in study_with_failures("failed: no disk", seed)[1])
+    assert avoided < 0.7 * ignored, f"{avoided} of 90 points in the bad region, {ignored} without the constraint"
+
+
+def test_a_diverged_trial_is_shown_as_infeasible_with_the_worst_score_and_keeps_none():
+    spec = study_spec()
+    drawn = samplers.draw(spec, [])
+    pruned = told(drawn, 2, 0.1)
+    pruned.state, pruned.value, pruned.intermediate_values = (
+        optuna.trial.TrialState.PRUNED,
+        None,
+        {1000: 0.4, 2000: 0.2},
+    )
+    history = [told(drawn, 0, 0.3), failed(drawn, 1, "diverged: loss is nan"), pruned, failed(drawn, 3, "died")]
+    shown = samplers.as_shown(history)
+    assert [trial.state.name for trial in shown] == ["COMPLETE", "COMPLETE", "PRUNED", "FAIL"]
+    assert shown[1].value == 0.2
+    assert [list(trial.constraints.values()) for trial in shown] == [[-1.0], [1.0], [-1.0], [-1.0]]
+    assert history[1].value is None
+    assert history[1].state.name == "FAIL"
+    assert all("constraints" not in key for trial in history for key in trial.system_attrs)
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "gp"])
+def test_every_sampler_draws_after_trials_that_diverged(name):
+    code = (
+        "from tests.study.test_samplers import failed, told\n"
+        "from tests.support.builders import study_spec\n"
+        "from vbot_campaign.study import samplers\n"
+        f"spec = study_spec(sampler={{'name': {name!r}, 'startup_trials': 2, 'seed': 7}})\n"
+        "history = []\n"
+        "for number in range(6):\n"
+        "    drawn = samplers.draw(spec, history)\n"
+        "    ended = failed(drawn, number, 'diverged: x') if number % 2 else told(drawn, number, 0.1 * number)\n"
+        "    history.append(ended)\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=env, timeout=120)
+
+
+def test_the_database_never_gets_a_score_for_a_diverged_trial(tmp_path):
+    storage = open_storage(CampaignPaths(tmp_path / "runs"))
+    study = CampaignStudy.create(storage, study_spec(sampler={"name": "tpe", "startup_trials": 1, "seed": 1}))
+    for number in range(4):
+        study.ask()
+        if number % 2:
+            study.fail(number, "diverged: loss is nan at iteration 7")
+        else:
+            study.complete(number, 0.5, None, None)
+    stored = storage.optuna.get_all_trials(storage.optuna.get_study_id_from_name("toy"))
+    assert [samplers.has_diverged(trial) for trial in stored] == [False, True, False, True]
+    assert [trial.values for trial in stored] == [[0.5], None, [0.5], None]
+    assert all(trial.constraints == {} for trial in stored)
+    storage.close()

@@ -8,14 +8,17 @@ from vbot_campaign.spec.study import Budget
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.scheduler import (
     Ask,
+    DumpStacks,
     Finish,
     GiveUp,
     Kill,
+    Pause,
     Running,
     Situation,
     Start,
     Stop,
     StopWorker,
+    Unpause,
     Waiting,
     plan,
 )
@@ -60,6 +63,55 @@ TWO = (Running(0, "cpu:0"), Running(1, "cpu:1"))
             Situation(SLOTS, running=TWO, stop=Stop.KILL, stop_reason="SIGINT"),
             [Kill(0, "SIGINT"), Kill(1, "SIGINT")],
         ),
+        # a worker without a new env step: its stacks, a second later SIGTERM, and SIGKILL if that does not help
+        (Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=300.0), TWO[1])), []),
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=300.4), TWO[1])),
+            [DumpStacks(0, "no env step for 300 s")],
+        ),
+        (Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=301.0, hung_s=0.6), TWO[1])), []),
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=301.4, hung_s=1.0), TWO[1])),
+            [StopWorker(0, "hangs")],
+        ),
+        (Situation(SLOTS, running=(Running(0, "cpu:0", 100.0, 401.4, hung_s=101.0), TWO[1])), []),
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", 121.0, 422.4, hung_s=122.0), TWO[1])),
+            [Kill(0, "did not stop within 120 s")],
+        ),
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", 11.0, 22.4, hung_s=12.0), TWO[1]), watchdog_s=10.0),
+            [Kill(0, "did not stop within 10 s")],
+        ),
+        # its first iteration and the evaluation take longer
+        (Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=900.0, is_slow=True), TWO[1])), []),
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", silent_s=901.0, is_slow=True), TWO[1])),
+            [DumpStacks(0, "no env step for 901 s")],
+        ),
+        # one that was asked to stop anyway has its grace
+        (Situation(SLOTS, running=(Running(0, "cpu:0", 5.0, 500.0), TWO[1])), []),
+        # on a full disk nothing is started; what runs goes on, and a trial that keeps dying is given up all the same
+        (
+            Situation(SLOTS, running=TWO[:1], waiting=(Waiting(2), Waiting(3, 3)), free_gb=0.94, min_free_gb=1.0),
+            [
+                GiveUp(3, "3 attempts died"),
+                Pause("0.94 GB are free in the runs folder, less than workers.min_free_gb (1): no attempt is started"),
+            ],
+        ),
+        (Situation(SLOTS, waiting=(Waiting(2),), free_gb=0.94, min_free_gb=1.0, paused=True), []),
+        (Situation(SLOTS, free_gb=0.94, min_free_gb=1.0, paused=True), []),
+        # a little more than the least is needed to go on
+        (Situation(SLOTS, free_gb=1.05, min_free_gb=1.0, paused=True), []),
+        (Situation(SLOTS, free_gb=1.05, min_free_gb=1.0), [Ask("cpu:0")]),
+        (
+            Situation(SLOTS, free_gb=1.11, min_free_gb=1.0, paused=True),
+            [Unpause("1.11 GB are free in the runs folder: attempts are started again"), Ask("cpu:0")],
+        ),
+        (Situation(SLOTS, free_gb=0.0, may_ask=False, min_free_gb=1.0), [Finish("finished", "all trials have ended")]),
+        (Situation(SLOTS, free_gb=0.0), [Ask("cpu:0")]),
+        # a worker that was adopted in a place that is no slot any more takes none of the others
+        (Situation(SLOTS[:1], running=(Running(0, "cpu:3"),)), [Ask("cpu:0")]),
         # a budget that is used up stops running trials; with nothing left to resume the study is finished
         (Situation(SLOTS, running=TWO, used_up="12 h"), [StopWorker(0, "12 h"), StopWorker(1, "12 h")]),
         (Situation(SLOTS, waiting=(Waiting(0),), used_up="12 h"), [Finish("stopped", "12 h")]),

@@ -6,7 +6,14 @@ import pytest
 
 from vbot_campaign.spec.study import WorkerSettings
 from vbot_campaign.spec.training import ThreadSettings
-from vbot_campaign.supervisor.slots import Slot, available_cores, discover_slots, visible_gpus, worker_environment
+from vbot_campaign.supervisor.slots import (
+    Slot,
+    available_cores,
+    discover_slots,
+    slots_to_keep,
+    visible_gpus,
+    worker_environment,
+)
 
 A, B, C = "GPU-aaaa-1111", "GPU-bbbb-2222", "GPU-bbcc-3333"
 
@@ -111,6 +118,24 @@ def test_without_a_quota_the_affinity_counts(tmp_path, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {3, 4, 5})
     (tmp_path / "cpu.max").write_text("max 100000\n")
     assert available_cores(tmp_path) == 3
+
+
+@pytest.mark.parametrize(
+    ("held", "slots", "kept"),
+    [
+        (["cpu:1", "cpu:0"], ["cpu:0", "cpu:1"], ["cpu:1", "cpu:0"]),
+        # a slot that is gone: a free one, never one that another worker holds
+        (["cpu:3", "cpu:1"], ["cpu:0", "cpu:1"], ["cpu:0", "cpu:1"]),
+        (["cpu:3"], ["cpu:0", "cpu:1"], ["cpu:0"]),
+        # none free: its own name, which takes no slot
+        (["cpu:0", "cpu:1"], ["cpu:0"], ["cpu:0", "cpu:1"]),
+        # shares of a GPU were changed: one of the same GPU goes before the first
+        (["gpu:1"], ["gpu:0.0", "gpu:1.0", "gpu:0.1", "gpu:1.1"], ["gpu:1.0"]),
+        (["gpu:1", "gpu:1"], ["gpu:0", "gpu:1"], ["gpu:1", "gpu:0"]),
+    ],
+)
+def test_workers_that_run_already_keep_their_slots(held, slots, kept):
+    assert slots_to_keep(held, slots) == kept
 
 
 def test_a_worker_sees_its_gpu_and_its_threads_only():

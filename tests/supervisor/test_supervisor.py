@@ -1,118 +1,35 @@
-"""Whole studies with real processes: the toy worker trains nothing but dies, hangs and resumes like a real one."""
+"""Whole studies with real processes: the toy worker trains nothing but stops and resumes like a real one."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from tests.support.builders import LEARNING_RATE, TOY_COMMAND, cpu_slots, study_spec
+from tests.support.builders import LEARNING_RATE, cpu_slots, study_spec
+from tests.support.toy_study import (
+    actions,
+    checkpoint_lines,
+    live_workers,
+    resume,
+    run,
+    start,
+    states,
+    wait_until,
+)
 from vbot_campaign import fs
 from vbot_campaign.errors import StudyBusyError, StudyError, StudyNotFoundError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.training import ThreadSettings
-from vbot_campaign.study.owner import process_alive
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.storage import open_storage
 from vbot_campaign.study.study import CampaignStudy, load_snapshot
-from vbot_campaign.supervisor import plan_resume, request_study_stop, resume_study, run_study
+from vbot_campaign.supervisor import plan_resume, request_study_stop
 from vbot_campaign.supervisor.slots import Slot
 
-COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
-
-DRIVER = """
-import json, sys
-from pathlib import Path
-from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
-from vbot_campaign.errors import CampaignError
-from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.supervisor import resume_study, run_study
-root, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
-options = dict(worker_command=TOY_COMMAND, slots=cpu_slots(), poll_s=0.02, grace_s=20.0)
-try:
-    if overrides is None:
-        outcome = resume_study(CampaignPaths(root), "toy", **options)
-    else:
-        outcome = run_study(CampaignPaths(root), study_spec(**overrides), **options)
-except CampaignError as error:
-    sys.exit(str(error))
-assert "torch" not in sys.modules, "the supervisor loaded torch"
-print(outcome.state, "|", outcome.reason)
-"""
-
-
-@pytest.fixture
-def paths(tmp_path):
-    return CampaignPaths(tmp_path / "runs")
-
-
-@pytest.fixture
-def toy(monkeypatch):
-    """Set the behaviour of chosen attempts and the speed of all."""
-
-    def plan(behaviours=None, iteration_s=0.001):
-        monkeypatch.setenv("TOY_PLAN", json.dumps(behaviours or {}))
-        monkeypatch.setenv("TOY_ITERATION_S", str(iteration_s))
-
-    plan()
-    return plan
-
-
-def options(**overrides):
-    return {"worker_command": TOY_COMMAND, "slots": cpu_slots(), "poll_s": 0.02, "grace_s": 20.0, **overrides}
-
-
-def run(paths, supervisor=None, **overrides):
-    return run_study(paths, study_spec(**overrides), **options(**(supervisor or {})))
-
-
-def resume(paths, **overrides):
-    return resume_study(paths, "toy", **options(**overrides))
-
-
-def start(paths, overrides):
-    """Start a supervisor in its own process; ``None`` resumes."""
-    command = [sys.executable, "-c", DRIVER, str(paths.root), json.dumps(overrides)]
-    environ = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def decisions(paths):
-    return fs.read_lines(paths.study("toy").decisions)
-
-
-def actions(paths, trial=None):
-    return [d["action"] for d in decisions(paths) if trial is None or d.get("trial") == trial]
-
-
-def wait_until(condition, timeout_s=20.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.02)
-
-
-def states(outcome):
-    return [trial.state for trial in outcome.snapshot.trials]
-
-
-def checkpoint_lines(paths):
-    return sum(len(fs.read_lines(log)) for log in paths.study("toy").trials.glob("*/checkpoints/checkpoints.jsonl"))
-
-
-def live_workers(paths):
-    return [
-        attempt
-        for trial in load_snapshot(paths, "toy").trials
-        for attempt in trial.attempts
-        if process_alive(attempt.pid, attempt.pid_started)
-    ]
+COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 
 
 # --- a study from beginning to end ------------------------------------------------------------------------------
@@ -215,66 +132,6 @@ def test_the_seed_repeats_a_study_also_through_a_stop(paths, toy, tmp_path):
     assert len({str(point) for point in points[0]}) == 4
 
 
-# --- workers that fail ------------------------------------------------------------------------------------------
-
-
-def test_a_worker_that_dies_is_followed_by_another_from_its_checkpoint(paths, toy):
-    toy({"1": {"1": "kill"}})
-    outcome = run(paths)
-    assert states(outcome) == [COMPLETE] * 4
-    first, second = outcome.snapshot.trials[1].attempts
-    assert (first.reason, first.exit_code, first.last_env_step) == ("killed by SIGKILL", -9, 16_000)
-    assert (second.number, second.first_env_step, second.last_env_step) == (2, 15_000, 30_000)
-    assert list(outcome.snapshot.trials[1].reports) == list(range(3000, 30_001, 3000))
-    assert {"died", "completed"} <= set(actions(paths, 1))
-
-
-def test_a_trial_that_keeps_dying_is_given_up(paths, toy):
-    toy({"1": {"*": "exit 7"}})
-    outcome = run(paths, workers={"num_envs": 100, "slots": 2, "max_attempts": 2})
-    assert states(outcome) == [COMPLETE, FAILED, COMPLETE, COMPLETE]
-    assert outcome.snapshot.trials[1].reason == "2 attempts died, the last: exit code 7 without a result"
-    assert outcome.snapshot.trials[1].score is None
-
-
-@pytest.mark.parametrize("behaviour", ["diverged", "out_of_memory"])
-def test_a_training_that_fails_by_its_point_fails_alone(paths, toy, behaviour):
-    toy({"1": {"1": behaviour}, "2": {"1": behaviour}})
-    outcome = run(paths)
-    assert states(outcome) == [COMPLETE, FAILED, FAILED, COMPLETE]
-    assert behaviour.split("_")[0] in outcome.snapshot.trials[1].reason
-    assert outcome.snapshot.trials[1].parameters
-    assert len(outcome.snapshot.trials[1].attempts) == 1
-
-
-@pytest.mark.parametrize(
-    ("behaviour", "words"),
-    [
-        ("failed", "failed: as planned"),
-        ("invalid", "invalid: as planned"),
-        ("scoreless", "finished without a score"),
-        ("exit at start 1", "exit code 1 without a result: ModuleNotFoundError: No module named 'robots'"),
-    ],
-)
-def test_two_failures_in_a_row_stop_the_study(paths, toy, behaviour, words):
-    toy({"*": {"*": behaviour}})
-    outcome = run(paths, {"slots": cpu_slots(1)}, budget={"trials": 3})
-    assert (outcome.state, outcome.failed, outcome.exit_code) == ("stopped", True, 1)
-    assert outcome.reason == f"2 trials in a row failed, the last: trial 1: {words}"
-    assert states(outcome) == [FAILED, FAILED]
-    toy()
-    assert states(resume(paths))[2:] == [COMPLETE], "once the bug is mended it goes on"
-
-
-def test_a_pruned_worker_that_does_not_stop_is_killed_and_its_trial_is_pruned(paths, toy):
-    toy({"0": {"1": "hang"}})
-    outcome = run(
-        paths, {"grace_s": 0.3}, budget={"trials": 1}, pruner={"name": "threshold", "lower": 0.9, "warmup": 0.2}
-    )
-    assert states(outcome) == [PRUNED]
-    assert actions(paths, 0)[-2:] == ["killed", "pruned"]
-
-
 def test_thread_counts_stay_those_of_the_first_attempt(paths, toy):
     toy({"0": {"1": "kill"}})
     wide = Slot("cpu:0", "cpu", "", ThreadSettings(torch=3, physics=3))
@@ -304,7 +161,7 @@ def test_hours_that_run_out_stop_the_trials_with_a_checkpoint(paths, toy):
 
 
 def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, toy):
-    toy(iteration_s=0.04)
+    toy(iteration_s=0.15)
     supervisor = start(paths, {"budget": {"trials": 5}})
     wait_until(lambda: paths.study("toy").trials.exists() and checkpoint_lines(paths) >= 4)
     supervisor.kill()
@@ -335,37 +192,6 @@ def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, to
     assert [trial.parameters for trial in outcome.snapshot.trials[:2]] == [t.parameters for t in before.trials]
     assert len(list(paths.study("toy").trials.iterdir())) == 5
     assert plan_resume(paths, "toy").finished
-
-
-def test_workers_that_outlive_their_supervisor_are_stopped_and_continued(paths, toy):
-    toy(iteration_s=0.1)
-    supervisor = start(paths, {"budget": {"trials": 2}})
-    wait_until(lambda: paths.study("toy").trials.exists() and checkpoint_lines(paths) >= 2)
-    supervisor.kill()
-    supervisor.communicate()
-    orphans = live_workers(paths)
-    assert len(orphans) == 2
-    assert [line for line in plan_resume(paths, "toy").lines if f"(pid {orphans[0].pid}) is alive" in line]
-    toy()
-    outcome = resume(paths)
-    assert states(outcome) == [COMPLETE] * 2
-    assert not any(process_alive(orphan.pid, orphan.pid_started) for orphan in orphans)
-    assert "recovered" in actions(paths)
-    for trial in outcome.snapshot.trials:
-        assert trial.attempts[1].first_env_step == trial.attempts[0].last_env_step, "nothing was trained twice"
-
-
-def test_a_worker_that_ended_while_nobody_looked_is_taken_as_it_is(paths, toy):
-    toy(iteration_s=0.04)
-    supervisor = start(paths, {"budget": {"trials": 2}})
-    wait_until(lambda: paths.study("toy").trials.exists() and checkpoint_lines(paths) >= 2)
-    supervisor.kill()
-    supervisor.communicate()
-    wait_until(lambda: not live_workers(paths))
-    outcome = resume(paths)
-    assert states(outcome) == [COMPLETE] * 2
-    assert all(len(trial.attempts) == 1 for trial in outcome.snapshot.trials)
-    assert all(len(trial.reports) == 10 for trial in outcome.snapshot.trials)
 
 
 def test_a_verdict_of_the_pruner_survives_a_crash(paths, toy):

@@ -73,6 +73,9 @@ class PointEnv:
         self._terms, self._steps = torch.zeros(2, dtype=torch.float64), 0
         return {"progress": progress, "bonus": bonus}
 
+    def take_broken_share(self) -> float:
+        return 0.0
+
     def count_first_episodes_only(self) -> None:
         self._first_only = True
         self._totals = EpisodeTotals()
@@ -100,6 +103,9 @@ class PointEnv:
         self._totals = EpisodeTotals.from_dict(state["totals"])
         self._terms = state["terms"].clone()
         self._steps = state["steps"]
+        self._generator.set_state(state["generator"])
+
+    def load_generators(self, state: dict[str, Any]) -> None:
         self._generator.set_state(state["generator"])
 
     def _spawn(self, which: torch.Tensor) -> None:

@@ -5,13 +5,16 @@ trial up to `quality`, which is 1 at a learning rate of 3e-4 and falls off on bo
 
 ``TOY_PLAN`` tells chosen attempts to misbehave: JSON of trial number -> attempt number -> behaviour, with ``*`` for
 any. Behaviours in the middle of the training: ``kill`` (SIGKILL to itself), ``exit N``, ``hang`` (and deaf to
-everything but SIGKILL from the start), ``failed``, ``invalid``, ``diverged``, ``out_of_memory``; at the end
-``scoreless``; at the start ``exit at start N``.
+everything but SIGKILL from the start), ``doze`` (until a SIGTERM), ``freeze`` (SIGSTOP to itself), ``oom kill``
+(counts one up in ``TOY_OOM_COUNTER`` as the kernel does, and SIGKILL), ``fenced``, ``sigterm`` (to itself), ``failed``,
+``invalid``, ``diverged``, ``out_of_memory``; at the end ``scoreless``; at the start ``exit at start N`` and
+``sigterm at start``. It prints its stacks on SIGUSR1.
 ``TOY_ITERATION_S`` is the duration of an iteration.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import math
 import os
@@ -37,6 +40,7 @@ _sigterm = False
 def main(folder: TrialPaths) -> int:
     """Train the folder's trial, or what is left of it, and return the exit code."""
     signal.signal(signal.SIGTERM, _note_sigterm)
+    faulthandler.register(signal.SIGUSR1)
     spec = fs.read_json(folder.spec)
     behaviour = _behaviour(spec)
     if behaviour.startswith("exit at start"):
@@ -67,26 +71,30 @@ def _behaviour(spec: dict[str, Any]) -> str:
 def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
     training = spec["training"]
     steps = training["num_envs"] * training["ppo"]["rollouts"]
-    last = -(-training["env_steps"] // steps)
-    iteration = _resume(folder)
+    iteration, before = _resume(folder)
+    last = iteration - (before - training["env_steps"]) // steps
     pause = float(os.environ.get("TOY_ITERATION_S", "0.01"))
+    begin, env_steps = iteration, before
+    if behaviour == "sigterm at start":
+        return _result(spec, Ended.STOPPED, "SIGTERM", iteration, env_steps)
     while iteration < last:
         iteration += 1
+        env_steps = before + (iteration - begin) * steps
         time.sleep(pause)
-        _log_progress(folder, spec, iteration, last, steps)
+        _log_progress(folder, spec, iteration, last, env_steps)
         if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
-            _checkpoint(folder, spec, iteration, steps)
+            _checkpoint(folder, spec, iteration, env_steps)
         if (
             iteration == last // 2 + 1 and behaviour
         ):  # right after a checkpoint, so that a resumed attempt gets here too
             ended = _misbehave(behaviour)
             if ended is not None:
-                return _result(spec, ended, "as planned", iteration, steps)
+                return _result(spec, ended, "as planned", iteration, env_steps)
         reason = "SIGTERM" if _sigterm else events.stop_requested(folder.stop_request, spec["token"])
         if reason is not None and iteration < last and behaviour != "hang":
-            _checkpoint(folder, spec, iteration, steps)
-            return _result(spec, Ended.STOPPED, reason, iteration, steps)
-    return _finish(folder, spec, iteration, steps, behaviour)
+            _checkpoint(folder, spec, iteration, env_steps)
+            return _result(spec, Ended.STOPPED, reason, iteration, env_steps)
+    return _finish(folder, spec, iteration, env_steps, behaviour)
 
 
 def _misbehave(behaviour: str) -> Ended | None:
@@ -94,30 +102,37 @@ def _misbehave(behaviour: str) -> Ended | None:
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour.startswith("exit "):
         os._exit(int(behaviour.split()[-1]))
-    while behaviour == "hang":
+    if behaviour == "oom kill":
+        Path(os.environ["TOY_OOM_COUNTER"]).write_text("oom_kill 1\n")
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour == "fenced":
+        os._exit(events.EXIT_FENCED)
+    if behaviour in ("freeze", "sigterm"):
+        os.kill(os.getpid(), signal.SIGSTOP if behaviour == "freeze" else signal.SIGTERM)
+    while behaviour == "hang" or (behaviour == "doze" and not _sigterm):
         time.sleep(0.05)
     return Ended(behaviour) if behaviour in {state.value for state in Ended} else None
 
 
-def _finish(folder: TrialPaths, spec: dict[str, Any], iteration: int, steps: int, behaviour: str) -> Result:
+def _finish(folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int, behaviour: str) -> Result:
     if behaviour == "scoreless":
-        return _result(spec, Ended.FINISHED, "", iteration, steps)
+        return _result(spec, Ended.FINISHED, "", iteration, env_steps)
     episodes = _episodes(spec, 1.0)
     parts = episodes.parts()
     assert parts is not None
     best = folder.checkpoints / "best_agent.pt"
     fs.write_json(best, {"iteration": iteration})
-    _log_checkpoint(folder, spec, best, "best", iteration, steps, parts)
+    _log_checkpoint(folder, spec, best, "best", iteration, env_steps, parts)
     score = parts["success_rate"]
     return _result(
-        spec, Ended.FINISHED, "", iteration, steps, score=score, parts=parts, episodes=episodes.as_dict(),
-        final_score=score, best_checkpoint=best.name, last_checkpoint=f"agent_{iteration * steps}.pt",
+        spec, Ended.FINISHED, "", iteration, env_steps, score=score, parts=parts, episodes=episodes.as_dict(),
+        final_score=score, best_checkpoint=best.name, last_checkpoint=f"agent_{env_steps}.pt",
     )  # fmt: skip
 
 
-def _result(spec: dict[str, Any], state: Ended, reason: str, iteration: int, steps: int, **more: Any) -> Result:
+def _result(spec: dict[str, Any], state: Ended, reason: str, iteration: int, env_steps: int, **more: Any) -> Result:
     return Result(
-        state=state, reason=reason, attempt=spec["attempt"], token=spec["token"], env_steps=iteration * steps,
+        state=state, reason=reason, attempt=spec["attempt"], token=spec["token"], env_steps=env_steps,
         iteration=iteration, **more,
     )  # fmt: skip
 
@@ -130,20 +145,20 @@ def _episodes(spec: dict[str, Any], share: float) -> EpisodeTotals:
     )  # fmt: skip
 
 
-def _log_progress(folder: TrialPaths, spec: dict[str, Any], iteration: int, last: int, steps: int) -> None:
+def _log_progress(folder: TrialPaths, spec: dict[str, Any], iteration: int, last: int, env_steps: int) -> None:
     line = {
         "v": 1, "kind": "progress", "time": events.utc_now(), "attempt": spec["attempt"], "token": spec["token"],
-        "iteration": iteration, "env_steps": iteration * steps,
+        "iteration": iteration, "env_steps": env_steps,
         "episodes": _episodes(spec, iteration / last).as_dict(),
         "timing": {"env_steps_per_s": 50_000.0}, "memory": {"rss_mb": 40.0 + iteration, "device_mb": None},
     }  # fmt: skip
     fs.append_line(folder.metrics, line)
 
 
-def _checkpoint(folder: TrialPaths, spec: dict[str, Any], iteration: int, steps: int) -> None:
-    file = folder.checkpoint(iteration * steps)
-    fs.write_json(file, {"iteration": iteration})
-    _log_checkpoint(folder, spec, file, "resume", iteration, steps, None)
+def _checkpoint(folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int) -> None:
+    file = folder.checkpoint(env_steps)
+    fs.write_json(file, {"iteration": iteration, "env_steps": env_steps})
+    _log_checkpoint(folder, spec, file, "resume", iteration, env_steps, None)
     kept = sorted(folder.checkpoints.glob("agent_*.pt"), key=lambda path: int(path.stem.removeprefix("agent_")))
     for old in kept[:-KEEP_LAST]:
         old.unlink()
@@ -151,25 +166,25 @@ def _checkpoint(folder: TrialPaths, spec: dict[str, Any], iteration: int, steps:
 
 
 def _log_checkpoint(
-    folder: TrialPaths, spec: dict[str, Any], file: Path, kind: str, iteration: int, steps: int, parts: Any
+    folder: TrialPaths, spec: dict[str, Any], file: Path, kind: str, iteration: int, env_steps: int, parts: Any
 ) -> None:
     line = {
-        "file": file.name, "env_steps": iteration * steps, "iteration": iteration, "sha256": fs.sha256(file),
+        "file": file.name, "env_steps": env_steps, "iteration": iteration, "sha256": fs.sha256(file),
         "bytes": file.stat().st_size, "kind": kind, "score": parts and parts["success_rate"], "parts": parts,
         "time": events.utc_now(), "attempt": spec["attempt"],
     }  # fmt: skip
     fs.append_line(folder.checkpoint_log, line, sync=True)
 
 
-def _resume(folder: TrialPaths) -> int:
-    """Return the iteration of the newest checkpoint, and take back what was logged after it."""
+def _resume(folder: TrialPaths) -> tuple[int, int]:
+    """Return iteration and env step of the newest checkpoint, and take back what was logged after it."""
     lines = fs.read_lines(folder.checkpoint_log)
     files = {line["file"] for line in lines if line.get("kind") == "resume"}
     there = [fs.read_json(folder.checkpoints / name) for name in files if (folder.checkpoints / name).exists()]
-    iteration = max((content["iteration"] for content in there), default=0)
+    iteration, env_steps = max(((content["iteration"], content["env_steps"]) for content in there), default=(0, 0))
     kept = [line for line in fs.read_lines(folder.metrics) if line["iteration"] <= iteration]
     fs.write_text(folder.metrics, "".join(json.dumps(line) + "\n" for line in kept))
-    return iteration
+    return iteration, env_steps
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def start_worker(paths: TrialPaths) -> subprocess.Popen[bytes]:
 
 def run_worker(paths: TrialPaths) -> Result:
     """Run a worker to its end and return its result."""
-    code = start_worker(paths).wait(timeout=120)
+    code = start_worker(paths).wait(timeout=300)
     result = Result.read(paths.result)
     assert result is not None, f"exit code {code}: {paths.log.read_text()}"
     return result
@@ -63,7 +63,7 @@ def run_worker(paths: TrialPaths) -> Result:
 
 def wait_for_iteration(paths: TrialPaths, process: subprocess.Popen[bytes], iteration: int) -> None:
     """Wait until a worker has reported an iteration."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not any(line.get("iteration", 0) >= iteration for line in fs.read_lines(paths.metrics)):
         assert process.poll() is None, paths.log.read_text()
         assert time.monotonic() < deadline, paths.log.read_text()
@@ -75,4 +75,4 @@ def kill_at_iteration(paths: TrialPaths, iteration: int, number: int = signal.SI
     process = start_worker(paths)
     wait_for_iteration(paths, process, iteration)
     process.send_signal(number)
-    return process.wait(timeout=60)
+    return process.wait(timeout=240)

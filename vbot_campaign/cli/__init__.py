@@ -12,6 +12,7 @@ from vbot_campaign.cli import policies as policies  # isort: skip
 from vbot_campaign.cli import checkpoints as checkpoints  # isort: skip
 from vbot_campaign.cli import pages as pages  # isort: skip
 from vbot_campaign.cli import records as records  # isort: skip
+from vbot_campaign.cli import chaos as chaos  # isort: skip
 from vbot_campaign.cli.app import app, is_verbose
 from vbot_campaign.errors import CampaignError
 

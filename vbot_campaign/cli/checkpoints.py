@@ -1,4 +1,4 @@
-"""Checkpoints of this program and of others."""
+"""Checkpoints: keep fewer of a study's, bring in those of other programs, take ours out."""
 
 from __future__ import annotations
 
@@ -7,13 +7,35 @@ from typing import Annotated
 
 import typer
 
-from vbot_campaign.cli.app import DEFAULT_ENVIRONMENT, app, campaign_paths
+from vbot_campaign.cli.app import DEFAULT_ENVIRONMENT, StudyName, app, campaign_paths
 from vbot_campaign.errors import SpecError
 
-checkpoints_app = typer.Typer(help="Bring policies in from other programs, and take them out.", no_args_is_help=True)
+checkpoints_app = typer.Typer(
+    help="Thin out a study's checkpoints; bring policies in from other programs, and take them out.",
+    no_args_is_help=True,
+)
 app.add_typer(checkpoints_app, name="checkpoints")
 
 Source = Annotated[Path, typer.Argument(metavar="FILE", help="A .pt file of skrl, rsl_rl or this program.")]
+
+
+@checkpoints_app.command("prune")
+def prune_command(
+    name: StudyName,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    keep_last: Annotated[
+        int | None,
+        typer.Option(min=0, help="Points to continue from that an ended trial keeps, whatever the disk budget."),
+    ] = None,
+) -> None:
+    """Remove checkpoints of ended trials until the study is within its disk budget."""
+    from vbot_campaign.exporters.mirrors import export_all
+    from vbot_campaign.supervisor.prune import prune_checkpoints, render_pruned
+
+    pruned = prune_checkpoints(campaign_paths(), name, keep_last=keep_last, dry_run=dry_run)
+    typer.echo(render_pruned(pruned))
+    if pruned.done and pruned.removals:
+        export_all(campaign_paths(), name)
 
 
 @checkpoints_app.command("import")

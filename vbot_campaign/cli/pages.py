@@ -9,12 +9,18 @@ import typer
 
 from vbot_campaign.cli.app import app, campaign_paths
 
+TOKEN_VARIABLE = "VBOT_CAMPAIGN_TOKEN"  # noqa: S105 - the name of it
+"""Keeps the token out of the list of processes, which every user of a machine can read."""
+
 
 @app.command()
 def dashboard(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; the next free one is taken if it is in use.")] = 8080,
-    token: Annotated[str | None, typer.Option(help="Secret that each request must carry.")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="Secret that each request must carry.", envvar=TOKEN_VARIABLE, show_envvar=True),
+    ] = None,
     allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the page change studies.")] = False,
 ) -> None:
     """Serve optuna-dashboard for all studies, read-only."""

@@ -1,6 +1,9 @@
-"""Keep the record of a study whole: verify it, write its mirrors again."""
+"""Keep the record of a study whole: verify it, write its mirrors again, back it up and restore it."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -25,3 +28,37 @@ def export(name: StudyName) -> None:
 
     written = export_all(campaign_paths(), name)
     typer.echo(f"{len(written)} files written to {campaign_paths().study(name).root}")
+
+
+@app.command()
+def backup(
+    name: StudyName,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.tar", help="File to write (default: under runs/backups/).")
+    ] = None,
+) -> None:
+    """Write a study to one file: database, mirrors, logs, best policies. A supervisor may be at work."""
+    from vbot_campaign.study.archive import write_archive
+
+    file = write_archive(campaign_paths(), name, out)
+    typer.echo(f"wrote {file} ({file.stat().st_size / 1e6:.1f} MB), checked. Put it back: vbot-campaign restore {file}")
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .tar of `backup`, or a .db of runs/backups/auto/.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace what is there; it is kept under runs/backups/.")
+    ] = False,
+) -> None:
+    """Put a back-up into the runs folder: a study, or the whole database."""
+    from vbot_campaign.exporters.mirrors import export_all
+    from vbot_campaign.study.restore import restore as put_back
+
+    restored = put_back(campaign_paths(), file, force=force)
+    if restored.replaced is not None:
+        typer.echo(f"what was there is kept as {restored.replaced}")
+    for name in restored.studies:
+        if restored.created is not None:
+            export_all(campaign_paths(), name)
+        typer.echo(f"restored study {name}. Go on: vbot-campaign resume {name}")

@@ -56,12 +56,13 @@ def resume(name: StudyName) -> None:
 def _supervise(name: str, start: Any, warnings: Sequence[str] = ()) -> None:
     from vbot_campaign.exporters.mirrors import MirrorExporter
     from vbot_campaign.study import load_snapshot
+    from vbot_campaign.study.backup import AutoBackup
     from vbot_campaign.watch.progress_lines import ProgressLines
     from vbot_campaign.watch.summary import best_summary
 
     paths = campaign_paths()
-    with ProgressLines(paths, warnings=warnings) as lines:
-        outcome = start(observers=(MirrorExporter(paths, name), lines))
+    with AutoBackup(paths) as backups, ProgressLines(paths, warnings=warnings) as lines:
+        outcome = start(observers=(MirrorExporter(paths, name), backups, lines))
     typer.echo()
     typer.echo(best_summary(paths, load_snapshot(paths, name)))
     raise typer.Exit(outcome.exit_code)

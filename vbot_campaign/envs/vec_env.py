@@ -53,12 +53,23 @@ class VecEnv(Protocol):
         """Return each reward term's mean weighted value per env step since the last call; they sum to the reward."""
         ...
 
+    def take_broken_share(self) -> float:
+        """Return the share of env steps since the last call that left a robot in a state that no robot can be in."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """Return everything the future depends on, as tensors and plain numbers (`torch.load(weights_only=True)`)."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly from a `state_dict` of an environment with the same settings."""
+        ...
+
+    def load_generators(self, state: dict[str, Any]) -> None:
+        """Go on with the random numbers of a `state_dict` of an environment with another ``num_envs``.
+
+        Nothing else of it is taken over; call `reset` next.
+        """
         ...
 
     def observe(self) -> torch.Tensor:

@@ -31,7 +31,8 @@ class MirrorExporter:
     """Writes the mirrors of one study, and of a trial only what changed.
 
     An observer of the supervisor: `update` is called from one thread, at most every two seconds, and once at the end.
-    A finished trial costs a comparison per update; its own files are neither rendered nor touched again.
+    A finished trial costs a comparison per update; its own files are not rendered again, and touched again only at the
+    end, if someone edited or deleted them.
     The files that list all trials are joined from rendered pieces and replaced only when their text differs.
     """
 
@@ -52,7 +53,10 @@ class MirrorExporter:
     def _changes(self, snapshot: StudySnapshot) -> Iterator[tuple[Path, str]]:
         known = dict(self._trials)
         rendered = [self._trial(snapshot, trial) for trial in snapshot.trials]
-        yield from self._trial_files([piece for piece in rendered if known.get(piece.view.number) is not piece])
+        # The last picture of a supervisor is compared with the disk as a whole: what was deleted meanwhile comes back.
+        last = snapshot.supervisor is None
+        changed = [piece for piece in rendered if last or known.get(piece.view.number) is not piece]
+        yield from self._trial_files(changed)
         yield from self._study_files(snapshot, rendered)
 
     def _trial(self, snapshot: StudySnapshot, trial: TrialView) -> _Rendered:

@@ -28,11 +28,13 @@ from vbot_campaign import fs
 from vbot_campaign.errors import CheckpointCorruptError, CheckpointError, CheckpointNotFoundError
 from vbot_campaign.rl import layouts
 from vbot_campaign.rl.normalization import RunningNormalizer
+from vbot_campaign.rl.out_of_memory import is_out_of_memory
 from vbot_campaign.rl.policy import ActorCritic
 
 CHECKPOINT_SCHEMA = 1
 
 _RESUME_ONLY = ("generators", "env", "started", "observations")
+_RESUMABLE = (*_RESUME_ONLY, "counters", "schedule", "score")
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,20 @@ def load(path: Path, sha256: str | None = None, *, device: torch.device | str = 
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
     except Exception as error:  # whatever the bytes make the unpickler do
+        if sha256 is not None and is_out_of_memory(error):
+            raise  # the bytes are those that were written: nothing is wrong with the file
         raise CheckpointCorruptError(
             f"checkpoint {path} cannot be read ({len(content)} bytes; {_first_sentence(error)}). "
             "It is truncated or no checkpoint; use an older one of the same folder."
         ) from None
     return _in_own_layout(path, checkpoint)
+
+
+def missing_parts(state: dict[str, Any]) -> list[str]:
+    """Return what a loaded checkpoint lacks for a worker to continue from it; nothing in a sound resume point."""
+    top = [name for name in ("policy", "optimizer", "state_preprocessor") if name not in state]
+    own = state.get("vbot_campaign")
+    return top + [name for name in _RESUMABLE if not isinstance(own, dict) or name not in own]
 
 
 def load_policy(path: Path, *, device: torch.device | str = "cpu") -> LoadedPolicy:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from vbot_campaign.envs.vec_env import VecEnv
 from vbot_campaign.rl.normalization import RunningNormalizer
 from vbot_campaign.rl.policy import ActorCritic
 from vbot_campaign.spec.outcomes import EpisodeTotals
+
+
+class EvaluationInterruptedError(Exception):
+    """Someone asked an evaluation to stop before its episodes had ended."""
 
 
 @torch.no_grad()
@@ -20,6 +26,7 @@ def evaluate(
     max_steps: int,
     deterministic: bool = True,
     seed: int = 0,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> EpisodeTotals:
     """Play the first episode of every environment and count the outcomes.
 
@@ -34,8 +41,10 @@ def evaluate(
         max_steps: Control steps after which unfinished episodes are left out of the totals.
         deterministic: Take the mean action instead of a sample.
         seed: Seed of the action noise when not deterministic.
+        interrupted: Asked before each step whether to give up.
 
     Raises:
+        EvaluationInterruptedError: ``interrupted`` said so.
         ValueError: The environment does not have one copy per episode.
     """
     if env.num_envs != episodes:
@@ -44,6 +53,8 @@ def evaluate(
     env.count_first_episodes_only()
     observations = env.reset()
     for _ in range(max_steps):
+        if interrupted():
+            raise EvaluationInterruptedError
         inputs = observation_normalizer.normalize(observations)
         actions = policy.mean(inputs) if deterministic else _sample(policy, inputs, generator)
         observations = env.step(actions).observations

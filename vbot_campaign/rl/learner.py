@@ -10,6 +10,7 @@ import torch
 
 from vbot_campaign.envs.vec_env import StepResult, VecEnv
 from vbot_campaign.errors import CheckpointError, SpecError
+from vbot_campaign.rl.divergence import require_finite, require_finite_rewards, require_sound_physics
 from vbot_campaign.rl.normalization import RunningNormalizer
 from vbot_campaign.rl.policy import ActorCritic
 from vbot_campaign.rl.ppo import PpoUpdate, UpdateStats
@@ -110,7 +111,7 @@ class Learner:
         """Take ``rollouts`` steps in every environment and update the policy once.
 
         Raises:
-            DivergedError: The loss or the gradient is not finite; the networks are of no use any more.
+            DivergedError: Physics, rewards, loss or weights are not finite; the networks are of no use any more.
         """
         self.iteration += 1
         stopwatch = _Stopwatch()
@@ -201,19 +202,27 @@ class Learner:
 
     @torch.no_grad()
     def _read(self, reward_mean: torch.Tensor, record: torch.Tensor) -> list[float]:
-        # The one read of the device in an iteration: all of its numbers at once.
-        more = torch.stack([reward_mean, self._update.schedule.rate, self.policy.std().double()])
+        # The one read of the device in an iteration: all of its numbers at once. A sum is finite where all is.
+        observed = self.storage.observations.sum()
+        weights = torch.stack([weight.sum() for weight in self.policy.parameters()]).sum()
+        finite = [reward_mean, observed.double(), weights.double()]
+        more = torch.stack([*finite, self._update.schedule.rate, self.policy.std().double()])
         numbers: list[float] = torch.cat([more, record.double()]).tolist()
         return numbers
 
     def _stats(self, numbers: list[float], seconds: dict[str, float]) -> IterationStats:
-        reward_mean, learning_rate, std, *record = numbers
+        reward_mean, observed, weights, learning_rate, std, *record = numbers
+        terms = self.env.take_term_means()
+        require_sound_physics(self.env.take_broken_share(), self.iteration)
+        require_finite_rewards(reward_mean, terms, self.iteration)
+        require_finite("sum of the observations", observed, self.iteration)
         update = UpdateStats.from_record(record, iteration=self.iteration)
+        require_finite("sum of the weights", weights, self.iteration)
         return IterationStats(
             iteration=self.iteration,
             env_steps=self.env_steps,
             reward_mean=reward_mean,
-            terms=self.env.take_term_means(),
+            terms=terms,
             episodes=self.env.take_totals(),
             loss=update.loss,
             kl=update.kl,
@@ -249,6 +258,8 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly from a `state_dict` of a learner with the same settings.
 
+        With another ``num_envs`` all that was learned goes on, schedule and random numbers too; the robots start anew.
+
         Raises:
             CheckpointError: It holds a policy only, or networks of other sizes.
         """
@@ -264,9 +275,17 @@ class Learner:
         self._load_generators(own["generators"], own["counters"])
         self.iteration = int(own["counters"]["iteration"])
         self.env_steps = int(own["counters"]["env_steps"])
+        if own["started"] and len(own["observations"]) != self.env.num_envs:
+            self._update.schedule.move_to(self._epochs_at(self.env_steps))
+            self.env.load_generators(own["env"])
+            return
         self.env.load_state_dict(own["env"])
         self._started = bool(own["started"])
         self._observations = own["observations"]
+
+    def _epochs_at(self, env_steps: int) -> int:
+        # Learning epochs of the present size that lead to an env step.
+        return round(env_steps * self.settings.learning_epochs / self.storage.rewards.numel())
 
     def _load_generators(self, states: dict[str, torch.Tensor], counters: dict[str, int]) -> None:
         generators = {"noise": self._noise, "order": self._order}

@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from vbot_campaign.errors import DivergedError
 from vbot_campaign.rl.captured_update import Capture, CapturedUpdate, capture_cuda_graph
+from vbot_campaign.rl.divergence import require_finite
 from vbot_campaign.rl.policy import ActorCritic
 from vbot_campaign.rl.rollout import Batch
 from vbot_campaign.rl.schedule import LearningRateSchedule
@@ -73,7 +73,8 @@ class UpdateStats:
         *flat, kl = record
         steps = [flat[start : start + len(_ROW)] for start in range(0, len(flat), len(_ROW))]
         for step in steps:
-            _require_finite(step, iteration)
+            for name, number in zip(_ROW, step, strict=True):
+                require_finite(name, number, iteration)
         policy, value, entropy, grad_norm = (sum(column) / len(steps) for column in zip(*steps, strict=True))
         return cls(policy, value, entropy, kl, grad_norm, len(steps))
 
@@ -271,12 +272,3 @@ class PpoUpdate:
         self.optimizer.load_state_dict({**own, "state": copy.deepcopy(state["state"])})
         self._learning_rate.copy_(self.schedule.rate)
         self._captured = None
-
-
-def _require_finite(step: list[float], iteration: int) -> None:
-    for name, number in zip(_ROW, step, strict=True):
-        if not math.isfinite(number):
-            raise DivergedError(
-                f"iteration {iteration}: the {name} is {number}, not a finite number. "
-                "Lower ppo.learning_rate, or check the environment for rewards and observations that are not finite."
-            )

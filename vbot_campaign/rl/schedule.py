@@ -81,3 +81,7 @@ class LearningRateSchedule:
         """Continue from a position."""
         self._epochs.fill_(int(state["epochs"]))
         self.rate.fill_(float(state["learning_rate"]))
+
+    def move_to(self, epochs: int) -> None:
+        """Go on as after so many epochs of the present size; the rate stays until the next one."""
+        self._epochs.fill_(epochs)

@@ -7,6 +7,7 @@ from itertools import islice, product
 from typing import Any
 
 from vbot_campaign.errors import did_you_mean
+from vbot_campaign.paths import name_problem
 from vbot_campaign.spec import groups, ranges
 from vbot_campaign.spec.environments import EnvironmentDeclaration, environment_names, get_environment
 from vbot_campaign.spec.expression import Expression, ExpressionError, parse
@@ -25,7 +26,7 @@ from vbot_campaign.spec.study import Integer, LogUniform, StudySpec, Uniform
 from vbot_campaign.spec.trainable import environment_problem, objective_problems, physics_problem
 from vbot_campaign.spec.trainer import setting_problem, trainer_problems
 
-_RESERVED = ("campaign.db", "campaign.db-wal", "campaign.db-shm", "readme.md")
+_RESERVED = ("backups", "campaign.db", "campaign.db-lock", "campaign.db-wal", "campaign.db-shm", "readme.md")
 
 
 def study_problems(study: StudySpec) -> list[Problem]:
@@ -47,13 +48,15 @@ def study_problems(study: StudySpec) -> list[Problem]:
 
 
 def _name_problems(study: StudySpec) -> Iterator[Problem]:
+    if (problem := name_problem(study.study)) is not None:
+        yield Problem(("study",), problem)
     name = study.study.casefold()
     if name in environment_names():
         yield Problem(
             ("study",), f"'{study.study}' is the name of an environment, whose runs lie in that folder; pick another."
         )
     if name in _RESERVED:
-        yield Problem(("study",), f"'{study.study}' is the name of a file in the runs folder; pick another.")
+        yield Problem(("study",), f"'{study.study}' is the name of a file or folder in runs/; pick another.")
 
 
 def _budget_problems(study: StudySpec) -> Iterator[Problem]:

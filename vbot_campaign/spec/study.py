@@ -122,6 +122,11 @@ class WorkerSettings(Strict):
     slots_per_gpu: int = Field(default=1, ge=1, le=16)
     max_attempts: int = Field(default=3, ge=1)
     """Attempts before a trial that keeps dying is given up."""
+    watchdog_s: float = Field(default=300.0, gt=0)
+    """Seconds without a new env step after which a worker is ended and followed by another; three times that for the
+    first iteration and the evaluation."""
+    min_free_gb: float = Field(default=1.0, ge=0)
+    """Free space in the runs folder below which no attempt is started; 0 switches the guard off."""
 
 
 class AlertSettings(Strict):

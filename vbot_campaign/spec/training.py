@@ -73,7 +73,18 @@ class CheckpointSettings(Strict):
     keep_last: int = Field(default=2, ge=1)
     """How many resume points stay on disk; two, so that a torn one costs one interval and not the trial."""
     keep_best: int = Field(default=1, ge=0)
+    """How many policies stay, by score: `best_agent.pt` and the next as `best_<env_steps>.pt`. With 0, the last one."""
+    milestones: tuple[Annotated[int, Field(ge=1)], ...] | Annotated[int, Field(ge=1)] = ()
+    """Env steps after which a point to continue from is written and stays for good: a list, or one number for every
+    multiple of it."""
     disk_budget_gb: float = Field(default=50.0, gt=0)
+    """Size of all checkpoints of a study above which those of ended trials are removed."""
+
+    def milestones_passed(self, env_steps: int) -> int:
+        """Return how many milestones lie at or before an env step."""
+        if isinstance(self.milestones, int):
+            return env_steps // self.milestones
+        return sum(milestone <= env_steps for milestone in self.milestones)
 
 
 class EvaluationSettings(Strict):

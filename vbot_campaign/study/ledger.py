@@ -133,7 +133,16 @@ class Ledger:
             where = (*self._of(AttemptRow, trial), AttemptRow.number == number)
             session.execute(sa.update(AttemptRow).where(*where).values(**values))
 
-    def close_attempt(self, trial: int, number: int, *, reason: str, exit_code: int | None, died: bool) -> None:
+    def close_attempt(
+        self,
+        trial: int,
+        number: int,
+        *,
+        reason: str,
+        exit_code: int | None,
+        died: bool,
+        memory_peak_mb: float | None = None,
+    ) -> None:
         """Record that an attempt ended now.
 
         Args:
@@ -142,8 +151,12 @@ class Ledger:
             reason: Why, in words.
             exit_code: Of the process; negative for a signal, None when nobody saw it end.
             died: It ended without being asked and without a result.
+            memory_peak_mb: Most memory it had; None leaves what is recorded.
         """
-        self.update_attempt(trial, number, reason=reason, exit_code=exit_code, died=died, ended=datetime.now(UTC))
+        values: dict[str, Any] = {"reason": reason, "exit_code": exit_code, "died": died, "ended": datetime.now(UTC)}
+        if memory_peak_mb is not None:
+            values["memory_peak_mb"] = memory_peak_mb
+        self.update_attempt(trial, number, **values)
 
     def deaths(self, trial: int) -> int:
         """Return how many attempts of a trial died."""

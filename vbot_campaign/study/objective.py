@@ -31,12 +31,13 @@ class GridReporter:
     """Turns the progress lines of one trial into reports.
 
     It may see lines twice (a resumed worker writes the stretch since its checkpoint again; a resumed supervisor reads
-    the file from its beginning): an iteration counts the first time it is seen.
+    the file from its beginning): an env step counts the first time it is seen. Iterations would not do, because they
+    get shorter when memory runs out and the trial goes on with fewer environments.
     """
 
     def __init__(self, training: TrainingSpec) -> None:
         self._training = training
-        self._iteration = 0
+        self._env_steps = 0
         self._point = 0
         self._episodes = EpisodeTotals()
         self._parts: dict[str, float] | None = None
@@ -47,11 +48,12 @@ class GridReporter:
         Returns:
             The grid points it passes, in order; none for a line seen before.
         """
-        if int(line["iteration"]) <= self._iteration:
+        env_steps = int(line["env_steps"])
+        if env_steps <= self._env_steps:
             return []
-        self._iteration = int(line["iteration"])
+        self._env_steps = env_steps
         self._episodes += EpisodeTotals.from_dict(line.get("episodes") or {})
-        reached = self._training.points_reached(int(line["env_steps"]))
+        reached = self._training.points_reached(env_steps)
         passed = range(self._point + 1, reached + 1)
         if not passed:
             return []

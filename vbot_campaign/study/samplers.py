@@ -9,6 +9,10 @@ the accepted point in one transaction. That gives three things:
 * The sampler is new for each draw, with a seed made from the study's seed and the trial's number, so a study that was
   stopped and resumed draws what one never stopped would have drawn after the same results.
 
+A trial that diverged has no score, and a failed trial is invisible to Optuna's samplers, so they would go on looking
+where every training blows up. In the copy such a trial is shown with the worst score so far and as infeasible; trials
+that failed for another reason say nothing about their point and stay unseen.
+
 The copy has no pruner. Optuna shows a sampler under hyperband only the trials of its bracket, and with some tens of
 trials in a study that would leave the model with a handful.
 """
@@ -16,6 +20,7 @@ trials in a study that would leave the model with a handful.
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +32,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler
-from optuna.trial import FrozenTrial, Trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from vbot_campaign.errors import StudyError
 from vbot_campaign.spec.resolve import prior_point, skipped_by
@@ -36,6 +41,9 @@ from vbot_campaign.study import grid, space
 
 MAX_TRIES = 100
 """Refused points before a draw is given up."""
+
+_DIVERGED = "constraints:diverged"
+"""Where Optuna looks for the value of a constraint; above zero it is violated."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,42 @@ def draw_seed(seed: int, trial: int, tries: int) -> int:
     return int(np.random.SeedSequence((seed, trial, tries)).generate_state(1)[0])
 
 
+def has_diverged(trial: FrozenTrial) -> bool:
+    """Tell whether a trial failed because its loss, weights or physics stopped being finite numbers."""
+    reason = str(trial.user_attrs.get("reason", ""))
+    said = trial.user_attrs.get("failure") == "diverged" or reason.startswith("diverged")
+    return trial.state is TrialState.FAIL and said
+
+
+def as_shown(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials as a sampler is shown them: those that diverged as infeasible, with the worst score seen.
+
+    Args:
+        history: All trials by number; they stay as they are.
+    """
+    if not any(map(has_diverged, history)):
+        return list(history)
+    worst = min(filter(np.isfinite, map(_last_value, history)), default=0.0)
+    return [_shown(trial, worst) for trial in history]
+
+
+def _last_value(trial: FrozenTrial) -> float:
+    if trial.state is TrialState.COMPLETE and trial.value is not None:
+        return trial.value
+    last = max(trial.intermediate_values, default=None) if trial.state is TrialState.PRUNED else None
+    return trial.intermediate_values[last] if last is not None else np.nan
+
+
+def _shown(trial: FrozenTrial, worst: float) -> FrozenTrial:
+    # A copy: the trials belong to the storage's cache. The Gaussian process wants the constraint on every trial.
+    diverged = has_diverged(trial)
+    shown = copy.copy(trial)
+    shown.system_attrs = {**trial.system_attrs, _DIVERGED: 1.0 if diverged else -1.0}
+    if diverged:
+        shown.state, shown.value = TrialState.COMPLETE, worst
+    return shown
+
+
 def _draw_from_grid(spec: StudySpec, history: Sequence[FrozenTrial]) -> Draw | None:
     prior = prior_point(spec)
     if not history and skipped_by(spec, prior) is None:
@@ -124,7 +168,7 @@ def _sandbox(spec: StudySpec, history: Sequence[FrozenTrial], tries: int, prior:
         sampler=build_sampler(spec.sampler, seed),
         pruner=optuna.pruners.NopPruner(),
     )
-    study.add_trials(history)
+    study.add_trials(as_shown(history))
     if prior:
         study.enqueue_trial(space.encode(spec, prior))
     return study

@@ -36,7 +36,7 @@ class AttemptView:
     host: str
     pid: int | None
     pid_started: float | None
-    """Start time of the process, seconds since the epoch, so that a reused pid is not mistaken for it."""
+    """Of `vbot_campaign.study.owner.process_started`, so that a reused pid is not mistaken for it."""
     slot: str
     started: datetime
     ended: datetime | None
@@ -93,6 +93,8 @@ class TrialView:
     """`EpisodeTotals` of the evaluation."""
     env_steps_per_s: float | None = None
     """Speed at the last report."""
+    num_envs: int | None = None
+    """Environments that it goes on with since memory ran out; None where it never did."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.pruners import build_pruner
 from vbot_campaign.study.snapshot import AuditView, StudySnapshot, TrialView, WarmStartView
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
-from vbot_campaign.study.views import ViewCache, lease_view
+from vbot_campaign.study.views import NUM_ENVS, ViewCache, lease_view
 
 DEFINITION = "definition"
 STATUS = "status"
@@ -182,6 +182,14 @@ class CampaignStudy:
     def fail(self, number: int, reason: str) -> None:
         """End a trial that has no score."""
         self._end(number, OptunaState.FAIL, {"reason": reason})
+
+    def num_envs(self, number: int) -> int:
+        """Return with how many environments a trial trains now."""
+        return int(self._trial(number).user_attrs.get(NUM_ENVS, self.spec.workers.num_envs))
+
+    def set_num_envs(self, number: int, num_envs: int) -> None:
+        """Train the rest of a trial with fewer environments, because memory ran out."""
+        self.storage.optuna.set_trial_user_attr(self._trial_id(number), NUM_ENVS, num_envs)
 
     def _end(self, number: int, state: OptunaState, values: dict[str, Any], score: float | None = None) -> None:
         # The state goes last: whoever sees a finished trial sees all of it, and a crash before that is made good.

@@ -13,6 +13,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from vbot_campaign.errors import StorageError
+
 SCHEMA_VERSION = 1
 
 
@@ -29,6 +31,33 @@ class UtcDateTime(sa.types.TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
         """Return aware UTC."""
         return None if value is None else value.replace(tzinfo=UTC)
+
+
+class InsideStudy(sa.types.TypeDecorator[str]):
+    """The path of a file or folder inside a study's folder, with forward slashes.
+
+    A database may come from elsewhere (a back-up, a colleague), so a path that leads out of the folder is never
+    handed on.
+    """
+
+    impl = sa.String(255)
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Return the path.
+
+        Raises:
+            StorageError: It leads out of the study's folder.
+        """
+        if value is not None and not is_inside(value):
+            raise StorageError(f"the database names {value!a}, which is outside of its study's folder.")
+        return value
+
+
+def is_inside(path: str) -> bool:
+    """Tell whether a relative path with forward slashes stays inside the folder that it starts from, anywhere."""
+    plain = path != "" and all(letter.isprintable() and letter not in "\\:" for letter in path)
+    return plain and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 class Base(DeclarativeBase):
@@ -52,7 +81,7 @@ class TrialRow(Base):
 
     study: Mapped[str] = mapped_column(primary_key=True)
     trial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    folder: Mapped[str | None]
+    folder: Mapped[str | None] = mapped_column(InsideStudy)
     """Relative to the study's folder, with forward slashes."""
     reason: Mapped[str] = mapped_column(sa.Text, default="")
     prune_reason: Mapped[str | None] = mapped_column(sa.Text)
@@ -121,7 +150,7 @@ class CheckpointRow(Base):
     __tablename__ = "campaign_checkpoints"
 
     study: Mapped[str] = mapped_column(primary_key=True)
-    path: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(InsideStudy, primary_key=True)
     """Relative to the study's folder, with forward slashes."""
     trial: Mapped[int] = mapped_column(index=True)
     env_steps: Mapped[int] = mapped_column(sa.BigInteger)

@@ -16,6 +16,8 @@ from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, TrialState, TrialView
 
 INTERRUPTED = "interrupted: its worker and its supervisor are gone"
+NUM_ENVS = "num_envs"
+"""User attribute of a trial that goes on with fewer environments, because memory ran out."""
 
 _FINISHED = {
     OptunaState.COMPLETE: TrialState.COMPLETE,
@@ -69,6 +71,7 @@ def trial_view(spec: StudySpec, trial: FrozenTrial, entry: TrialEntry, supervise
         checkpoints=tuple(entry.checkpoints),
         evaluation=entry.evaluation,
         env_steps_per_s=entry.env_steps_per_s,
+        num_envs=trial.user_attrs.get(NUM_ENVS),
     )
 
 

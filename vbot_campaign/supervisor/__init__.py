@@ -74,6 +74,7 @@ def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
     try:
         with storage_errors(storage.url):
             study = CampaignStudy.open(storage, name)
+            _refuse_if_busy(storage, name)
         return _supervise(paths, study, options)
     finally:
         storage.close()
@@ -125,7 +126,8 @@ def request_study_stop(paths: CampaignPaths, name: str, reason: str = "stopped o
 
 
 def _refuse_if_busy(storage: CampaignStorage, name: str) -> None:
-    # The lock is what keeps a second supervisor out; this looks before a budget is raised under the feet of the first.
+    # The lock keeps a second supervisor out of this machine, the lease one of another machine. This also looks before a
+    # budget is raised under the feet of the first.
     lease = Ledger(storage, name).lease()
     if lease is not None and lease.is_held():
         raise busy_error(name, lease)

@@ -19,9 +19,9 @@ class Decision:
     """One decision."""
 
     action: str
-    """Of trials: ``asked``, ``started``, ``reported``, ``pruning``, ``stopping``, ``killed``, ``completed``,
-    ``pruned``, ``failed``, ``stopped``, ``died``. Of the study: ``recovered``, ``exhausted``, ``finished``,
-    ``stopped``, ``audited``, ``audit_failed``. Of either: ``alert``, ``observer_failed``."""
+    """Of trials: ``asked``, ``started``, ``adopted``, ``reported``, ``pruning``, ``stopping``, ``killed``,
+    ``completed``, ``pruned``, ``failed``, ``stopped``, ``died``, ``out_of_memory``. Of the study: ``exhausted``,
+    ``finished``, ``stopped``, ``audited``, ``audit_failed``. Of either: ``alert``, ``observer_failed``."""
     reason: str = ""
     trial: int | None = None
     attempt: int | None = None

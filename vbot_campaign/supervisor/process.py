@@ -1,4 +1,4 @@
-"""One worker process: start it, signal its whole group, see it end."""
+"""One worker process: start it or find it again, signal its whole group, see it end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -17,6 +19,7 @@ from vbot_campaign.errors import StudyError
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.trainer import PYTHON
 from vbot_campaign.spec.training import CommandTrainer
+from vbot_campaign.study.owner import process_alive, process_started
 
 WORKER_COMMAND = (sys.executable, "-m", "vbot_campaign.worker")
 
@@ -36,15 +39,68 @@ def command_of(trainer: str | CommandTrainer) -> tuple[tuple[str, ...], Path | N
     return (program, *arguments), trainer.folder
 
 
-class WorkerProcess:
-    """A worker in its own session and process group, so that a Ctrl-C in the terminal reaches the supervisor only."""
+@dataclass(frozen=True)
+class Exit:
+    """That a process has ended."""
+
+    code: int | None
+    """Exit code, negative for a signal; None when it was no child of this process."""
+
+
+class Process(ABC):
+    """A worker that leads its own process group, so that a signal reaches all it has started."""
+
+    pid: int
+    started: float
+    """`process_started` of it."""
+
+    @abstractmethod
+    def poll(self) -> Exit | None:
+        """Return how it ended, or None while it runs. What it had started is killed with it."""
+
+    @abstractmethod
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the group, unless the process has ended: its number may be another's by now."""
+
+    def terminate(self) -> None:
+        """Ask the whole group to stop."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the whole group, a frozen one too."""
+        self._signal(signal.SIGKILL)
+
+    def dump_stacks(self) -> bool:
+        """Ask the worker to print the stacks of its threads; False when it would not understand."""
+        if not _catches(self.pid, "SIGUSR1"):
+            return False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGUSR1)
+        return True
+
+    def memory_mb(self) -> float | None:
+        """Return its resident memory in MB."""
+        try:
+            return round(float(psutil.Process(self.pid).memory_info().rss) / 1e6, 1)
+        except psutil.Error:
+            return None
+
+    def wait(self, timeout_s: float) -> Exit | None:
+        """Wait for the end; None when it still runs after ``timeout_s``."""
+        deadline = time.monotonic() + timeout_s
+        while (end := self.poll()) is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return end
+
+
+class WorkerProcess(Process):
+    """A worker that this process has started, in a session of its own: a Ctrl-C in the terminal does not reach it."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         """Use `spawn` instead."""
         self._popen = popen
         self.pid = popen.pid
         self.started = _create_time(popen.pid)
-        """Start time in seconds since the epoch."""
 
     @classmethod
     def spawn(
@@ -64,7 +120,7 @@ class WorkerProcess:
         with folder.log.open("ab") as log:
             try:
                 popen = subprocess.Popen(
-                    [*command, str(folder.root.absolute())],
+                    [*command, _last_argument(folder)],
                     cwd=cwd,
                     env=dict(environ),
                     stdin=subprocess.DEVNULL,
@@ -76,30 +132,51 @@ class WorkerProcess:
                 raise StudyError(f"cannot start the worker {command[0]}: {error.strerror}.") from error
         return cls(popen)
 
-    def poll(self) -> int | None:
-        """Return the exit code, negative for a signal, or None while it runs."""
+    def poll(self) -> Exit | None:
+        """See `Process.poll`."""
         if self._popen.returncode is None and _has_exited(self.pid):
-            # Whatever it started goes with it. Until it is reaped its number, and so the group's, cannot be reused.
+            # Until it is reaped its number, and so the group's, cannot be reused.
             signal_group(self.pid, signal.SIGKILL)
-        return self._popen.poll()
-
-    def terminate(self) -> None:
-        """Ask the whole group to stop."""
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Kill the whole group."""
-        self._signal(signal.SIGKILL)
-
-    def wait(self, timeout_s: float) -> int | None:
-        """Wait for the end; None when it still runs after ``timeout_s``."""
-        deadline = time.monotonic() + timeout_s
-        while (code := self.poll()) is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-        return code
+        code = self._popen.poll()
+        return None if code is None else Exit(code)
 
     def _signal(self, number: signal.Signals) -> None:
         if self._popen.returncode is None:
+            signal_group(self.pid, number)
+
+
+class AdoptedProcess(Process):
+    """A worker that an earlier supervisor has started. It is no child of this process, which never learns its code."""
+
+    def __init__(self, pid: int, started: float) -> None:
+        self.pid = pid
+        self.started = started
+
+    @classmethod
+    def find(cls, folder: TrialPaths) -> AdoptedProcess | None:
+        """Return the worker that a supervisor has started on a folder, by its command line and its session.
+
+        For the moment between the start of a process and the record of its number, in which its supervisor can die.
+        """
+        wanted = _last_argument(folder)
+        for process in psutil.process_iter(["cmdline", "status"]):
+            ours = (process.info["cmdline"] or [""])[-1] == wanted and _leads_session(process.pid)
+            if ours and process.info["status"] != psutil.STATUS_ZOMBIE:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    return cls(process.pid, process_started(process.pid))
+        return None
+
+    def poll(self) -> Exit | None:
+        """See `Process.poll`."""
+        if process_alive(self.pid, self.started):
+            return None
+        if not psutil.pid_exists(self.pid) or _create_time(self.pid) == self.started:
+            # The number is free or still its own (nobody has reaped it), so what is left of the group is the worker's.
+            signal_group(self.pid, signal.SIGKILL)
+        return Exit(None)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if process_alive(self.pid, self.started):
             signal_group(self.pid, number)
 
 
@@ -141,11 +218,32 @@ def _last_line(log: Path) -> str:
     return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "")
 
 
+def _last_argument(folder: TrialPaths) -> str:
+    return str(folder.root.absolute())
+
+
+def _leads_session(pid: int) -> bool:
+    try:
+        return os.getsid(pid) == pid
+    except (ProcessLookupError, PermissionError):
+        return False
+
+
+def _catches(pid: int, name: str) -> bool:
+    # A signal without a handler would end the process, and a worker may be any program.
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+    mask = next((line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:")), "0")
+    return bool(int(mask, 16) >> (signal.Signals[name] - 1) & 1)
+
+
 def _create_time(pid: int) -> float:
     try:
-        return psutil.Process(pid).create_time()
+        return process_started(pid)
     except psutil.NoSuchProcess:
-        return time.time()
+        return 0.0  # gone already: no process that lives started then
 
 
 def _has_exited(pid: int) -> bool:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from vbot_campaign import events, fs
 from vbot_campaign.errors import StudyBusyError
@@ -14,9 +14,10 @@ from vbot_campaign.paths import StudyPaths, TrialPaths
 from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
-from vbot_campaign.supervisor.process import signal_group
+from vbot_campaign.supervisor.process import AdoptedProcess
 
-ORPHAN_GRACE_S = 30.0
+STRANGER_GRACE_S = 30.0
+"""Time for a process that holds a trial's folder without being known to stop on request."""
 
 
 @dataclass(frozen=True)
@@ -58,73 +59,56 @@ def without_supervisor(snapshot: StudySnapshot) -> StudySnapshot:
     return dataclasses.replace(snapshot, supervisor=None, slots=())
 
 
-def stop_orphans(paths: StudyPaths, trials: Iterable[TrialView]) -> list[str]:
-    """Stop workers that outlived their supervisor, and wait until they are gone.
+def given(folder: TrialPaths, attempt: AttemptView) -> dict[str, Any] | None:
+    """Return the ``trial.json`` that an attempt was given; None when there is none, or another attempt's."""
+    try:
+        content = fs.read_json(folder.spec)
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and content.get("token") == attempt.token else None
 
-    They write a checkpoint first; one that does not stop within `ORPHAN_GRACE_S` is killed. All are asked before any
-    is waited for. (To take them over as they are is the better way, and fits in here.)
 
-    Returns:
-        What was done, in lines.
+def live_worker(paths: StudyPaths, trial: TrialView) -> AdoptedProcess | None:
+    """Return the worker that trains a trial although its supervisor has gone, or None.
+
+    Args:
+        paths: The study's folder.
+        trial: An unfinished trial.
 
     Raises:
-        StudyBusyError: A live process holds a trial's folder and is not known to the database.
+        StudyBusyError: A live process that no supervisor has started holds the trial's folder, and does not stop.
     """
-    orphans = [orphan for trial in trials if (orphan := _orphan(paths, trial)) is not None]
-    for orphan in orphans:
-        orphan.ask()
-    return [orphan.await_end() for orphan in orphans]
-
-
-@dataclass(frozen=True)
-class _Orphan:
-    trial: int
-    folder: TrialPaths
-    attempt: AttemptView
-
-    @property
-    def _owner(self) -> Owner | None:
-        if self.attempt.pid is None or self.attempt.pid_started is None:
-            return None
-        owner = Owner(self.attempt.host, self.attempt.pid, self.attempt.pid_started)
-        return owner if owner.is_alive() else None
-
-    def is_alive(self) -> bool:
-        return self._owner is not None or fs.is_locked(self.folder.lock)
-
-    def ask(self) -> None:
-        events.request_stop(self.folder.stop_request, "stop", self.attempt.token)
-        self._signal(signal.SIGTERM)
-
-    def await_end(self) -> str:
-        if self._gone_within(ORPHAN_GRACE_S):
-            return f"trial {self.trial}: its worker had outlived the supervisor and was stopped with a checkpoint"
-        self._signal(signal.SIGKILL)
-        if self._gone_within(ORPHAN_GRACE_S):
-            return f"trial {self.trial}: its worker had outlived the supervisor, did not stop, and was killed"
-        raise StudyBusyError(
-            f"trial {self.trial}: a process that is not in the database holds {self.folder.lock}. End it and resume."
-        )
-
-    def _signal(self, number: signal.Signals) -> None:
-        owner = self._owner
-        if owner is not None:
-            signal_group(owner.pid, number)
-
-    def _gone_within(self, timeout_s: float) -> bool:
-        deadline = time.monotonic() + timeout_s
-        while self.is_alive():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        return True
-
-
-def _orphan(paths: StudyPaths, trial: TrialView) -> _Orphan | None:
     if trial.folder is None or not trial.attempts:
         return None
-    orphan = _Orphan(trial.number, TrialPaths(paths.root / trial.folder), trial.attempts[-1])
-    return orphan if orphan.is_alive() else None
+    folder, attempt = TrialPaths(paths.root / trial.folder), trial.attempts[-1]
+    worker = _worker_of(folder, attempt)
+    if worker is None:
+        _clear(trial.number, folder, attempt)
+    return worker
+
+
+def _worker_of(folder: TrialPaths, attempt: AttemptView) -> AdoptedProcess | None:
+    if attempt.ended is not None:
+        return None
+    if attempt.pid is not None and attempt.pid_started is not None:
+        owner = Owner(attempt.host, attempt.pid, attempt.pid_started)
+        return AdoptedProcess(attempt.pid, attempt.pid_started) if owner.is_alive() else None
+    # The supervisor died before it had written down the number of the process; or before there was one.
+    return AdoptedProcess.find(folder) if given(folder, attempt) is not None else None
+
+
+def _clear(trial: int, folder: TrialPaths, attempt: AttemptView) -> None:
+    # A worker that dies drops its lock a moment before or after its number goes, so a stranger is given some time.
+    if not fs.is_locked(folder.lock):
+        return
+    events.request_stop(folder.stop_request, "stop", attempt.token)
+    deadline = time.monotonic() + STRANGER_GRACE_S
+    while fs.is_locked(folder.lock):
+        if time.monotonic() > deadline:
+            raise StudyBusyError(
+                f"trial {trial}: a process that is not in the database holds {folder.lock}. End it and resume."
+            )
+        time.sleep(0.1)
 
 
 def _counts(snapshot: StudySnapshot) -> str:
@@ -141,8 +125,7 @@ def _line(paths: StudyPaths, trial: TrialView) -> str:
     if not (paths.root / trial.folder).is_dir():
         return f"{name}: its folder {trial.folder} is gone; will start again from 0"
     if trial.state is TrialState.RUNNING:
-        pid = trial.attempts[-1].pid
-        return f"{name}: its worker (pid {pid}) is alive; will be stopped with a checkpoint and continued"
+        return f"{name}: its worker (pid {trial.attempts[-1].pid}) is alive; will be adopted"
     point = _point_on_disk(TrialPaths(paths.root / trial.folder))
     where = f"continues at {point:,}" if point else "starts again, it has no checkpoint"
     return f"{name}: interrupted at env step {trial.env_steps:,} (attempt {trial.attempts[-1].number}); {where}"

@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
+DUMP_S = 1.0
+"""Time for a worker that hangs to print its stacks before it is asked to stop."""
+ROOM_AGAIN = 1.1
+"""Share of the least free space at which a pause for want of it ends: so that it does not end at every byte."""
+
 
 class Stop(IntEnum):
     """How urgently the study is to stop."""
@@ -25,6 +30,12 @@ class Running:
     slot: str
     stopping_s: float | None = None
     """Seconds since its worker was asked to stop; None when it was not."""
+    silent_s: float = 0.0
+    """Seconds without a new env step."""
+    is_slow: bool = False
+    """It is in its first iteration or in the evaluation, which take longer than any other."""
+    hung_s: float | None = None
+    """Seconds since it was found to hang and asked for its stacks; None when it was not."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,18 @@ class Situation:
     max_attempts: int = 3
     grace_s: float = 120.0
     """Time for a worker to stop after it was asked."""
+    watchdog_s: float = 300.0
+    """Time without a new env step after which a worker hangs; three times that where it is slow."""
+    free_gb: float = float("inf")
+    min_free_gb: float = 0.0
+    """Free space below which nothing is started."""
+    paused: bool = False
+    """Nothing is started at the moment, for want of space."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether there is space for another attempt."""
+        return self.free_gb >= self.min_free_gb * (ROOM_AGAIN if self.paused else 1.0)
 
 
 @dataclass(frozen=True)
@@ -67,6 +90,14 @@ class Ask:
     """Ask the sampler for a new trial and start it."""
 
     slot: str
+
+
+@dataclass(frozen=True)
+class DumpStacks:
+    """Ask a worker that hangs to print what its threads do."""
+
+    trial: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -94,6 +125,20 @@ class GiveUp:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """Start nothing until there is space again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unpause:
+    """There is space again."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Finish:
     """End the supervisor."""
 
@@ -102,7 +147,7 @@ class Finish:
     reason: str
 
 
-Action = Start | Ask | StopWorker | Kill | GiveUp | Finish
+Action = Start | Ask | DumpStacks | StopWorker | Kill | GiveUp | Pause | Unpause | Finish
 
 
 def plan(now: Situation) -> list[Action]:
@@ -110,15 +155,15 @@ def plan(now: Situation) -> list[Action]:
 
     An interrupted trial goes before a new one, the lowest number first. A study stops when it is told to, or when its
     hours or env steps are used up: then its workers are asked to stop, and those that do not are killed. It is finished
-    when nothing runs, nothing waits and nothing more may be asked.
+    when nothing runs, nothing waits and nothing more may be asked. A worker that hangs is asked for its stacks, then to
+    stop, then killed; what runs goes on when space is short.
     """
     stop_reason = now.stop_reason if now.stop is not Stop.NO else now.used_up
     if stop_reason is not None:
         return list(_winding_down(now, stop_reason))
-    actions = [*_overdue(now), *_given_up(now), *_placed(now)]
-    if not actions and not now.running and not now.waiting:
+    if not now.running and not now.waiting and not now.may_ask:
         return [Finish("finished", "all trials have ended")]
-    return actions
+    return [*_overdue(now), *_hung(now), *_given_up(now), *_room(now), *_placed(now)]
 
 
 def _winding_down(now: Situation, reason: str) -> Iterator[Action]:
@@ -135,8 +180,21 @@ def _winding_down(now: Situation, reason: str) -> Iterator[Action]:
 
 def _overdue(now: Situation) -> Iterator[Action]:
     for worker in now.running:
-        if worker.stopping_s is not None and worker.stopping_s > now.grace_s:
-            yield Kill(worker.trial, f"did not stop within {now.grace_s:g} s")
+        # One that was silent for so long will hardly stir again, and a frozen one hears nothing but SIGKILL.
+        grace_s = now.grace_s if worker.hung_s is None else min(now.grace_s, now.watchdog_s)
+        if worker.stopping_s is not None and worker.stopping_s > grace_s:
+            yield Kill(worker.trial, f"did not stop within {grace_s:g} s")
+
+
+def _hung(now: Situation) -> Iterator[Action]:
+    for worker in now.running:
+        limit_s = now.watchdog_s * (3 if worker.is_slow else 1)
+        if worker.stopping_s is not None:
+            continue
+        if worker.hung_s is not None and worker.hung_s >= DUMP_S:
+            yield StopWorker(worker.trial, "hangs")
+        elif worker.hung_s is None and worker.silent_s > limit_s:
+            yield DumpStacks(worker.trial, f"no env step for {worker.silent_s:.0f} s")
 
 
 def _given_up(now: Situation) -> Iterator[Action]:
@@ -145,7 +203,18 @@ def _given_up(now: Situation) -> Iterator[Action]:
             yield GiveUp(trial.trial, f"{trial.deaths} attempts died")
 
 
+def _room(now: Situation) -> Iterator[Action]:
+    if now.has_room == now.paused:
+        there = f"{now.free_gb:.2f} GB are free in the runs folder"
+        if now.paused:
+            yield Unpause(f"{there}: attempts are started again")
+        else:
+            yield Pause(f"{there}, less than workers.min_free_gb ({now.min_free_gb:g}): no attempt is started")
+
+
 def _placed(now: Situation) -> Iterator[Action]:
+    if not now.has_room:
+        return
     taken = {worker.slot for worker in now.running}
     free = [slot for slot in now.slots if slot not in taken]
     ready = sorted(trial.trial for trial in now.waiting if trial.deaths < now.max_attempts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -142,6 +142,32 @@ def _cgroup_cores(cgroup: Path) -> float | None:
         return float(quota) / float(period) if quota not in ("max", "-1") else None
     except (OSError, ValueError):
         return None
+
+
+def slots_to_keep(held: Sequence[str], slots: Sequence[str]) -> list[str]:
+    """Return the slots that workers take which run already.
+
+    Args:
+        held: Where each of them was started.
+        slots: The slots there are now.
+
+    Returns:
+        For each its own slot if that still exists; else a free one, of the same GPU if there is one; and its own name
+        when all are taken, so that no two share a slot.
+    """
+    free = [slot for slot in slots if slot not in held]
+    kept = []
+    for name in held:
+        if free and (name not in slots or name in kept):
+            kept.append(min(free, key=lambda slot: _gpu(slot) != _gpu(name)))
+            free.remove(kept[-1])
+        else:
+            kept.append(name)
+    return kept
+
+
+def _gpu(slot: str) -> str:
+    return slot.partition(".")[0]
 
 
 def worker_environment(slot: Slot, threads: ThreadSettings, environ: Mapping[str, str] | None = None) -> dict[str, str]:

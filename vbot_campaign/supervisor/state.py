@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from vbot_campaign.paths import StudyPaths
 from vbot_campaign.study.snapshot import AttemptView
+from vbot_campaign.study.study import CampaignStudy
+from vbot_campaign.supervisor.decisions import Decision, DecisionLog
+from vbot_campaign.supervisor.memory import OomKills
 from vbot_campaign.supervisor.monitor import TrialMonitor
-from vbot_campaign.supervisor.process import WorkerProcess
+from vbot_campaign.supervisor.process import Process
 from vbot_campaign.supervisor.scheduler import Stop
-from vbot_campaign.supervisor.slots import Slot
 
 
 @dataclass
@@ -16,12 +20,23 @@ class Worker:
     """A live attempt."""
 
     trial: int
-    slot: Slot
+    slot: str
     attempt: AttemptView
-    process: WorkerProcess
+    process: Process
     monitor: TrialMonitor
+    oom_kills: OomKills
     stop_asked: float | None = None
     """Monotonic time of the stop request."""
+    silent_s: float = 0.0
+    """Seconds without a new env step."""
+    signs: int = 0
+    """`TrialMonitor.signs` when it was last looked at."""
+    memory_mb: float | None = None
+    """Most memory seen before it told of its own."""
+    hung: str | None = None
+    """Set when the watchdog has found that it hangs: why."""
+    hung_since: float = 0.0
+    """Monotonic time of that."""
 
 
 @dataclass
@@ -49,6 +64,25 @@ class State:
     asked: int = 0
     env_steps: dict[int, int] = field(default_factory=dict)
     exhausted: bool = False
-    failures: int = 0
-    """Systematic failures since the last trial that ended otherwise."""
+    failures: list[str] = field(default_factory=list)
+    """Kinds of the systematic failures since the last trial that ended otherwise, all the same."""
+    paused: bool = False
+    """Nothing is started, for want of space."""
     changed: bool = True
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the parts of a supervisor work on together."""
+
+    study: CampaignStudy
+    paths: StudyPaths
+    state: State
+    stop: StopOrder
+    log: DecisionLog
+    clock: Callable[[], float]
+
+    def decide(self, decision: Decision) -> None:
+        """Write down a decision that changed something."""
+        self.state.changed = True
+        self.log.add(decision)

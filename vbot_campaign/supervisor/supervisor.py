@@ -4,52 +4,55 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol, assert_never
 
-from vbot_campaign import events, fs
+from vbot_campaign import fs
 from vbot_campaign.errors import FolderBusyError, StudyBusyError, StudyError
 from vbot_campaign.paths import CampaignPaths, TrialPaths
-from vbot_campaign.spec.resolve import resolve_training
-from vbot_campaign.spec.training import ThreadSettings, TrialSpec
 from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.objective import Report
 from vbot_campaign.study.owner import Owner
-from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialView
+from vbot_campaign.study.snapshot import StudySnapshot, TrialView
 from vbot_campaign.study.storage import storage_errors
 from vbot_campaign.study.study import CampaignStudy
 from vbot_campaign.supervisor import recovery
+from vbot_campaign.supervisor.attempts import Attempts
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog, Listener
-from vbot_campaign.supervisor.monitor import TrialMonitor
-from vbot_campaign.supervisor.process import WorkerProcess, command_of, exit_words
+from vbot_campaign.supervisor.endings import Endings
+from vbot_campaign.supervisor.process import AdoptedProcess, command_of
 from vbot_campaign.supervisor.reward_audit import NoAudit
 from vbot_campaign.supervisor.scheduler import (
     Action,
     Ask,
+    DumpStacks,
     Finish,
     GiveUp,
     Kill,
+    Pause,
     Running,
     Situation,
     Start,
     Stop,
     StopWorker,
+    Unpause,
     Waiting,
     plan,
 )
 from vbot_campaign.supervisor.signals import stop_signals
-from vbot_campaign.supervisor.slots import Slot, discover_slots, worker_environment
-from vbot_campaign.supervisor.state import State, StopOrder, Worker
-from vbot_campaign.supervisor.verdict import Fate, Verdict, judge
+from vbot_campaign.supervisor.slots import Slot, discover_slots, slots_to_keep
+from vbot_campaign.supervisor.state import Context, State, StopOrder, Worker
 
 LEASE_S = 30.0
 BEAT_S = 5.0
 OBSERVE_S = 2.0
-FAILURES_IN_A_ROW = 2
+ABANDON_S = 30.0
+LONGEST_ROUND_S = 10.0
+"""A round that took longer was not lived through: the machine was paused, and the workers with it."""
 
 _logger = logging.getLogger(__name__)
 
@@ -113,19 +116,20 @@ class Supervisor:
         self._audit = audit or NoAudit()
         self._spec = study.spec
         self._paths = paths.study(self._spec.study)
-        self._command, self._worker_folder = command_of(self._spec.trainer)
-        if worker_command is not None:
-            self._command, self._worker_folder = tuple(worker_command), None
         self._observers = observers
-        self._log = DecisionLog(self._paths.decisions, progress)
         self._clock = clock
         self._poll_s = poll_s
         self._grace_s = grace_s
         self._slots = {slot.name: slot for slot in (slots or discover_slots(self._spec.workers))}
         self._stop = StopOrder()
         self._state = State()
+        log = DecisionLog(self._paths.decisions, progress)
+        self._context = Context(study, self._paths, self._state, self._stop, log, clock)
+        command = command_of(self._spec.trainer) if worker_command is None else (tuple(worker_command), None)
+        self._attempts = Attempts(self._context, *command)
+        self._endings = Endings(self._context)
         self._session = 0
-        self._started = self._beaten = self._observed = clock()
+        self._started = self._beaten = self._observed = self._attended = clock()
         self._hours_before = 0.0
 
     def run(self) -> Outcome:
@@ -156,6 +160,8 @@ class Supervisor:
             except FolderBusyError:
                 raise busy_error(self._spec.study, self._study.ledger.lease()) from None
             self._paths.stop_request.unlink(missing_ok=True)
+            for folder in (self._paths.root, *self._paths.mirror_folders):
+                fs.remove_parts(folder)
             self._hours_before = self._study.ledger.hours_used()
             self._started = self._beaten = self._clock()
             self._session = self._study.ledger.begin_session(Owner.here(), list(self._slots), LEASE_S)
@@ -169,29 +175,27 @@ class Supervisor:
         self._state.asked = len(snapshot.trials)
         self._state.env_steps = {trial.number: trial.env_steps for trial in snapshot.trials}
         unfinished = [trial for trial in snapshot.trials if not trial.state.is_finished]
-        for line in recovery.stop_orphans(self._paths, unfinished):
-            self._log.add(Decision("recovered", line))
-        for trial in unfinished:
-            self._pick_up(trial)
+        live = [(trial, recovery.live_worker(self._paths, trial)) for trial in unfinished]
+        self._adopt([(trial, process) for trial, process in live if process is not None])
+        for trial, process in live:
+            if process is None:
+                self._pick_up(trial)
         self._study.set_status("running", "")
+
+    def _adopt(self, workers: Sequence[tuple[TrialView, AdoptedProcess]]) -> None:
+        slots = slots_to_keep([trial.attempts[-1].slot for trial, _ in workers], list(self._slots))
+        for (trial, process), slot in zip(workers, slots, strict=True):
+            self._attempts.adopt(trial, process, slot)
 
     def _pick_up(self, trial: TrialView) -> None:
         self._state.waiting[trial.number] = self._study.ledger.deaths(trial.number)
-        if not trial.attempts:
-            return
-        last = trial.attempts[-1]
-        monitor = self._monitor(trial, TrialPaths(self._paths.root / (trial.folder or "")))
-        monitor.poll(last.number)
-        self._state.env_steps[trial.number] = max(trial.env_steps, monitor.env_steps)
-        prune_reason = self._study.ledger.entry(trial.number).prune_reason
-        result = monitor.result(last.token)
-        verdict = judge(result, None, "its supervisor died", prune_reason=prune_reason, asked_to_stop=True)
-        if last.ended is None or verdict.fate is not Fate.STOPPED:
-            self._settle(trial.number, last, verdict, None)
+        if trial.attempts:
+            folder = TrialPaths(self._paths.root / (trial.folder or ""))
+            self._endings.take_in(trial, self._attempts.monitor(trial, folder))
 
     def _conclude(self, end: Finish) -> Outcome:
         self._study.set_status(end.state, end.reason)
-        self._log.add(Decision(end.state, end.reason))
+        self._context.log.add(Decision(end.state, end.reason))
         # The lease is still ours here, so the last picture is taken as others will see it a moment later.
         self._study.ledger.beat(self._session, self._seconds(), LEASE_S)
         snapshot = recovery.without_supervisor(self._study.snapshot())
@@ -203,18 +207,17 @@ class Supervisor:
         workers = list(self._state.workers.values())
         for worker in workers:
             worker.process.terminate()
-        deadline = self._clock() + min(self._grace_s, recovery.ORPHAN_GRACE_S)
+        deadline = self._clock() + min(self._grace_s, ABANDON_S)
         for worker in workers:
             if worker.process.wait(max(0.0, deadline - self._clock())) is None:
                 worker.process.kill()
-                worker.process.wait(recovery.ORPHAN_GRACE_S)
+                worker.process.wait(ABANDON_S)
 
     # --- the loop -----------------------------------------------------------------------------------------------
 
     def _loop(self) -> Finish:
         while True:
-            for worker in list(self._state.workers.values()):
-                self._attend(worker)
+            self._attend_all()
             self._read_stop_request()
             self._hear_audit()
             for action in plan(self._situation()):
@@ -232,8 +235,15 @@ class Supervisor:
         return Situation(
             slots=tuple(self._slots),
             running=tuple(
-                Running(w.trial, w.slot.name, None if w.stop_asked is None else now - w.stop_asked)
-                for w in state.workers.values()
+                Running(
+                    worker.trial,
+                    worker.slot,
+                    stopping_s=None if worker.stop_asked is None else now - worker.stop_asked,
+                    silent_s=worker.silent_s,
+                    is_slow=worker.signs == 0 or self._is_trained(worker),
+                    hung_s=None if worker.hung is None else now - worker.hung_since,
+                )
+                for worker in state.workers.values()
             ),
             waiting=tuple(Waiting(trial, deaths) for trial, deaths in state.waiting.items()),
             may_ask=may_ask(budget, use) and not state.exhausted,
@@ -242,6 +252,10 @@ class Supervisor:
             stop_reason=self._stop.reason,
             max_attempts=self._spec.workers.max_attempts,
             grace_s=self._grace_s,
+            watchdog_s=self._spec.workers.watchdog_s,
+            free_gb=shutil.disk_usage(self._paths.root).free / 1e9,
+            min_free_gb=self._spec.workers.min_free_gb,
+            paused=state.paused,
         )
 
     def _carry_out(self, action: Action) -> None:
@@ -249,13 +263,18 @@ class Supervisor:
             case Ask():
                 self._ask(action.slot)
             case Start():
-                self._start(self._study.trial(action.trial), self._slots[action.slot])
+                self._attempts.start(self._study.trial(action.trial), self._slots[action.slot])
+            case DumpStacks():
+                self._attempts.dump_stacks(self._state.workers[action.trial], action.reason)
             case StopWorker():
-                self._stop_worker(self._state.workers[action.trial], action.reason)
+                self._attempts.stop(self._state.workers[action.trial], action.reason)
             case Kill():
-                self._kill(self._state.workers[action.trial], action.reason)
+                self._attempts.kill(self._state.workers[action.trial], action.reason)
             case GiveUp():
-                self._give_up(action.trial, action.reason)
+                self._endings.give_up(action.trial, action.reason)
+            case Pause() | Unpause():
+                self._state.paused = isinstance(action, Pause)
+                self._context.decide(Decision("alert", action.reason))
             case Finish():
                 raise AssertionError("the loop ends before it carries out a Finish")
             case _:
@@ -276,11 +295,11 @@ class Supervisor:
         try:
             found = self._audit.poll()
         except StudyError as error:
-            self._decide(Decision("audit_failed", str(error)))
+            self._context.decide(Decision("audit_failed", str(error)))
             return
         if found is not None:
             self._study.set_audit(found)
-            self._decide(Decision("audited", " ".join(found.warnings) or "at the priors finishing pays most"))
+            self._context.decide(Decision("audited", " ".join(found.warnings) or "at the priors finishing pays most"))
 
     def _seconds(self) -> float:
         return self._clock() - self._started
@@ -303,11 +322,7 @@ class Supervisor:
             except Exception as error:
                 # A mirror that cannot be written must never end a study that takes days.
                 _logger.exception("%s failed", type(observer).__name__)
-                self._log.add(Decision("observer_failed", f"{type(observer).__name__}: {error}"))
-
-    def _decide(self, decision: Decision) -> None:
-        self._state.changed = True
-        self._log.add(decision)
+                self._context.log.add(Decision("observer_failed", f"{type(observer).__name__}: {error}"))
 
     # --- trials -------------------------------------------------------------------------------------------------
 
@@ -320,78 +335,48 @@ class Supervisor:
             return
         if trial is None:
             self._state.exhausted = True
-            self._decide(Decision("exhausted", "every point of the grid has a trial"))
+            self._context.decide(Decision("exhausted", "every point of the grid has a trial"))
             return
         self._state.asked += 1
         self._state.waiting[trial.number] = 0
-        self._decide(Decision("asked", f"trial {self._state.asked} of {self._spec.budget.trials or '∞'}", trial.number))
-        self._start(trial, self._slots[slot])
-
-    def _start(self, trial: TrialView, slot: Slot) -> None:
-        folder = self._folder(trial)
-        first = recovery.resume_point(self._paths, trial)
-        attempt = self._study.ledger.open_attempt(trial.number, slot=slot.name, first_env_step=first)
-        spec = self._trial_spec(trial, attempt, slot, folder)
-        # From here on only this attempt counts: its predecessors' requests and results are void.
-        folder.stop_request.unlink(missing_ok=True)
-        folder.result.unlink(missing_ok=True)
-        fs.write_json(folder.spec, spec.model_dump(mode="json"))
-        environ = worker_environment(slot, spec.threads)
-        process = WorkerProcess.spawn(folder, environ, self._command, self._worker_folder)
-        self._study.ledger.update_attempt(trial.number, attempt.number, pid=process.pid, pid_started=process.started)
-        monitor = self._monitor(trial, folder)
-        self._state.workers[trial.number] = Worker(trial.number, slot, attempt, process, monitor)
-        self._state.waiting.pop(trial.number, None)
-        begin = f"from {self._study.warm_start}" if self._study.warm_start else "from the start"
-        reason = begin if first == 0 else f"from the checkpoint at {first:,} env steps"
-        self._decide(Decision("started", reason, trial.number, attempt.number, slot.name, env_step=first))
-
-    def _folder(self, trial: TrialView) -> TrialPaths:
-        if trial.folder is not None and (self._paths.root / trial.folder).is_dir():
-            return TrialPaths(self._paths.root / trial.folder)
-        folder = self._paths.new_trial(trial.number)
-        folder.root.mkdir(parents=True, exist_ok=True)
-        relative = folder.root.relative_to(self._paths.root).as_posix()
-        self._study.ledger.update_trial(trial.number, folder=relative)
-        self._state.monitors.pop(trial.number, None)
-        return folder
-
-    def _trial_spec(self, trial: TrialView, attempt: AttemptView, slot: Slot, folder: TrialPaths) -> TrialSpec:
-        return TrialSpec(
-            study=self._spec.study,
-            trial=trial.number,
-            attempt=attempt.number,
-            token=attempt.token,
-            training=resolve_training(self._spec, trial.parameters),
-            device=slot.device,
-            slot=slot.name,
-            threads=_threads_of(folder.spec, slot),
-            parameters=trial.parameters,
-            warm_start=self._paths.warm_start.absolute() if self._study.warm_start else None,
+        self._context.decide(
+            Decision("asked", f"trial {self._state.asked} of {self._spec.budget.trials or '∞'}", trial.number)
         )
+        self._attempts.start(trial, self._slots[slot])
 
-    def _monitor(self, trial: TrialView, folder: TrialPaths) -> TrialMonitor:
-        if trial.number not in self._state.monitors:
-            training = resolve_training(self._spec, trial.parameters)
-            self._state.monitors[trial.number] = TrialMonitor(self._study, trial.number, folder, training)
-        return self._state.monitors[trial.number]
+    def _attend_all(self) -> None:
+        now = self._clock()
+        seconds, self._attended = min(now - self._attended, LONGEST_ROUND_S), now
+        for worker in list(self._state.workers.values()):
+            worker.silent_s += seconds
+            self._attend(worker)
 
     def _attend(self, worker: Worker) -> None:
         # The exit is looked for before the files, so that what is read then is all the worker wrote.
-        code = worker.process.poll()
-        news = worker.monitor.poll(worker.attempt.number)
+        ended = worker.process.poll()
+        news = worker.monitor.poll()
+        self._note_signs(worker)
         self._state.env_steps[worker.trial] = worker.monitor.env_steps
         self._state.changed |= news.changed
         for alert in news.alerts:
-            self._decide(Decision("alert", alert, worker.trial, worker.attempt.number))
+            self._context.decide(Decision("alert", alert, worker.trial, worker.attempt.number))
         for report in news.reports:
-            self._decide(Decision("reported", "", worker.trial, env_step=report.env_step, score=report.score))
+            self._context.decide(Decision("reported", "", worker.trial, env_step=report.env_step, score=report.score))
         # At the last point everything is trained: the worker is evaluating, and a stop would save nothing.
-        trained = worker.monitor.env_steps >= self._spec.env_steps_per_trial
-        if news.reports and code is None and worker.stop_asked is None and not trained:
+        stoppable = ended is None and worker.stop_asked is None and not self._is_trained(worker)
+        if news.reports and stoppable:
             self._consult_pruner(worker, news.reports[-1])
-        if code is not None:
-            self._end_attempt(worker, code)
+        if ended is not None:
+            self._endings.end(worker, ended)
+
+    def _note_signs(self, worker: Worker) -> None:
+        if worker.monitor.signs != worker.signs:
+            worker.signs, worker.silent_s = worker.monitor.signs, 0.0
+        elif worker.signs == 0:
+            worker.memory_mb = max(filter(None, (worker.memory_mb, worker.process.memory_mb())), default=None)
+
+    def _is_trained(self, worker: Worker) -> bool:
+        return worker.monitor.env_steps >= self._spec.env_steps_per_trial
 
     def _consult_pruner(self, worker: Worker, report: Report) -> None:
         if not self._study.should_prune(worker.trial):
@@ -399,77 +384,10 @@ class Supervisor:
         step, score = report.env_step, report.score
         reason = f"{self._spec.pruner.name} pruner: score {score:.4f} at {step:,} env steps"
         self._study.ledger.update_trial(worker.trial, prune_reason=reason)
-        self._request_stop(worker, "pruned")
-        self._decide(Decision("pruning", reason, worker.trial, worker.attempt.number, env_step=step, score=score))
-
-    def _request_stop(self, worker: Worker, reason: str) -> None:
-        events.request_stop(worker.monitor.folder.stop_request, reason, worker.attempt.token)
-        worker.stop_asked = self._clock()
-
-    def _stop_worker(self, worker: Worker, reason: str) -> None:
-        self._request_stop(worker, "stop")
-        worker.process.terminate()
-        self._decide(Decision("stopping", reason, worker.trial, worker.attempt.number))
-
-    def _kill(self, worker: Worker, reason: str) -> None:
-        worker.stop_asked = self._clock()
-        worker.process.kill()
-        self._decide(Decision("killed", reason, worker.trial, worker.attempt.number))
-
-    def _give_up(self, trial: int, reason: str) -> None:
-        self._state.waiting.pop(trial)
-        last = self._study.trial(trial).attempts[-1]
-        self._conclude_trial(trial, Verdict(Fate.FAILED, f"{reason}, the last: {last.reason}"), None)
-        self._count_failure(f"trial {trial}: {last.reason}")
-
-    def _end_attempt(self, worker: Worker, code: int) -> None:
-        del self._state.workers[worker.trial]
-        self._state.waiting[worker.trial] = self._study.ledger.deaths(worker.trial)
-        entry = self._study.ledger.entry(worker.trial)
-        verdict = judge(
-            worker.monitor.result(worker.attempt.token),
-            code,
-            exit_words(code, worker.monitor.folder.log),
-            prune_reason=entry.prune_reason,
-            asked_to_stop=worker.stop_asked is not None,
+        self._attempts.request_stop(worker, "pruned")
+        self._context.decide(
+            Decision("pruning", reason, worker.trial, worker.attempt.number, env_step=step, score=score)
         )
-        self._settle(worker.trial, worker.attempt, verdict, code)
-
-    def _settle(self, trial: int, attempt: AttemptView, verdict: Verdict, code: int | None) -> None:
-        died = verdict.fate is Fate.DIED
-        self._study.ledger.close_attempt(trial, attempt.number, reason=verdict.reason, exit_code=code, died=died)
-        if verdict.fate in (Fate.STOPPED, Fate.DIED):
-            self._state.waiting[trial] += died
-            self._study.ledger.update_trial(trial, reason=f"interrupted: {verdict.reason}")
-            self._decide(Decision(verdict.fate.value, verdict.reason, trial, attempt.number, attempt.slot))
-            return
-        self._state.waiting.pop(trial, None)
-        self._conclude_trial(trial, verdict, attempt)
-        if verdict.is_systematic:
-            self._count_failure(f"trial {trial}: {verdict.reason}")
-        else:
-            self._state.failures = 0
-
-    def _conclude_trial(self, trial: int, verdict: Verdict, attempt: AttemptView | None) -> None:
-        monitor = self._state.monitors.pop(trial, None)
-        result = monitor.result(attempt.token) if monitor is not None and attempt is not None else None
-        score = None
-        if verdict.fate is Fate.COMPLETE and result is not None and result.score is not None:
-            score = result.score
-            self._study.complete(trial, score, result.parts, result.episodes)
-        elif verdict.fate is Fate.PRUNED:
-            self._study.prune(trial, verdict.reason)
-        else:
-            self._study.fail(trial, verdict.reason)
-        number = None if attempt is None else attempt.number
-        self._decide(Decision(verdict.fate.value, verdict.reason, trial, number, score=score))
-
-    def _count_failure(self, what: str) -> None:
-        self._state.failures += 1
-        if self._state.failures >= FAILURES_IN_A_ROW:
-            self._stop.failed = True
-            reason = f"{self._state.failures} trials in a row failed, the last: {what}"
-            self._stop.raise_to(Stop.ASK, reason)
 
 
 def busy_error(study: str, lease: Lease | None) -> StudyBusyError:
@@ -482,11 +400,3 @@ def busy_error(study: str, lease: Lease | None) -> StudyBusyError:
         f"study '{study}' is run by {who}. Watch it with `vbot-campaign status {study}`, "
         f"or stop it with `vbot-campaign stop {study}`."
     )
-
-
-def _threads_of(trial_json: Path, slot: Slot) -> ThreadSettings:
-    # The counts of the first attempt stay: sums, and so the whole training, depend on them.
-    try:
-        return TrialSpec.model_validate(fs.read_json(trial_json)).threads
-    except (FileNotFoundError, ValueError):
-        return slot.threads

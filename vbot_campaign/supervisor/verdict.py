@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from vbot_campaign.events import EXIT_CODES, Ended, Result
+from vbot_campaign.events import EXIT_CODES, EXIT_FENCED, Ended, Result
 
 
 class Fate(StrEnum):
@@ -16,9 +17,16 @@ class Fate(StrEnum):
     PRUNED = "pruned"
     FAILED = "failed"
     STOPPED = "stopped"
-    """Waits to be resumed, because it was asked to stop."""
+    """Waits to be resumed; it was stopped, by us or by someone else, and is none the worse for it."""
     DIED = "died"
     """Waits to be resumed, because its worker died."""
+    OUT_OF_MEMORY = "out_of_memory"
+    """Waits to be resumed with fewer environments."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the trial gets another attempt."""
+        return self in (Fate.STOPPED, Fate.DIED, Fate.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -29,47 +37,99 @@ class Verdict:
     reason: str
     cause: Ended | None = None
     """Of a failure: its class."""
+    detail: str = ""
+    """Of a failure: the line that says what went wrong."""
 
     @property
     def is_systematic(self) -> bool:
         """Whether the next trial will likely fail in the same way."""
         return self.cause in (Ended.FAILED, Ended.INVALID)
 
+    @property
+    def kind(self) -> str:
+        """What two failures of the same kind have in common: class and line, without numbers and addresses."""
+        return f"{self.cause}: {re.sub(r'0x[0-9a-fA-F]+|[0-9]+', '#', self.detail)}"
 
+
+@dataclass(frozen=True)
+class Ending:
+    """Everything that is known of an attempt's end beside its result."""
+
+    code: int | None = None
+    """Exit code of the process; None when nobody saw it end."""
+    words: str = ""
+    """The same in words."""
+    asked_to_stop: bool = False
+    """It was asked to stop, or killed, by the supervisor."""
+    hung: str | None = None
+    """Set when the watchdog ended it: why."""
+    oom_killed: bool = False
+    """The kernel killed it for its memory."""
+    progressed: bool = True
+    """It left a checkpoint further on than where it began."""
+
+
+_INTERRUPTED = (None, Ended.STOPPED, Ended.DISK_FULL)
 _FAILURES = {code: state for state, code in EXIT_CODES.items() if code != 0}
 
 
-def judge(
-    result: Result | None, exit_code: int | None, exit_text: str, *, prune_reason: str | None, asked_to_stop: bool
-) -> Verdict:
+def judge(result: Result | None, end: Ending, prune_reason: str | None = None) -> Verdict:
     """Say what becomes of a trial whose attempt ended.
 
     Args:
         result: What the attempt wrote; None when it wrote nothing.
-        exit_code: Of its process, None when nobody saw it end.
-        exit_text: The same in words.
+        end: What else is known.
         prune_reason: Set when the pruner stopped the trial.
-        asked_to_stop: Whether it was asked to stop, or killed, by the supervisor.
     """
-    if result is not None:
-        return _judge_result(result, prune_reason)
-    if prune_reason is not None:
-        return Verdict(Fate.PRUNED, prune_reason)
-    if asked_to_stop:
-        return Verdict(Fate.STOPPED, exit_text)
-    if exit_code in _FAILURES:
-        return Verdict(Fate.FAILED, exit_text, _FAILURES[exit_code])
-    return Verdict(Fate.DIED, exit_text)
-
-
-def _judge_result(result: Result, prune_reason: str | None) -> Verdict:
-    if result.state is Ended.FINISHED:
+    state = result.state if result is not None else _state_of(end)
+    reason = result.reason if result is not None else end.words
+    if result is not None and state is Ended.FINISHED:
         # A training that reached its end before it saw the stop request has a better score than a pruned one.
-        if result.score is None or not math.isfinite(result.score):
-            return Verdict(Fate.FAILED, "finished without a score", Ended.FAILED)
-        return Verdict(Fate.COMPLETE, result.reason or "trained and evaluated")
-    if result.state is Ended.STOPPED:
-        return Verdict(Fate.STOPPED, result.reason) if prune_reason is None else Verdict(Fate.PRUNED, prune_reason)
-    if result.state is Ended.OUT_OF_MEMORY:
-        return Verdict(Fate.FAILED, f"out of memory: {result.reason}. Lower workers.num_envs.", result.state)
-    return Verdict(Fate.FAILED, f"{result.state.value}: {result.reason}", result.state)
+        return _judge_finished(result)
+    if prune_reason is not None and state in (*_INTERRUPTED, Ended.OUT_OF_MEMORY):
+        return Verdict(Fate.PRUNED, prune_reason)
+    if state is Ended.OUT_OF_MEMORY:
+        return Verdict(Fate.OUT_OF_MEMORY, f"out of memory: {reason}", state)
+    if state not in _INTERRUPTED:
+        return Verdict(Fate.FAILED, _failure(result, state, reason), state, _detail(result, reason))
+    if end.hung is not None:
+        return Verdict(Fate.DIED, end.hung)
+    if state is not None and not end.asked_to_stop:
+        return _judge_interrupted(state, reason, end)
+    return Verdict(Fate.STOPPED if end.asked_to_stop or end.code == EXIT_FENCED else Fate.DIED, reason)
+
+
+def _state_of(end: Ending) -> Ended | None:
+    """Return what an end without a result amounts to; None for a death."""
+    if end.asked_to_stop or end.hung is not None:
+        return None
+    if end.oom_killed:
+        return Ended.OUT_OF_MEMORY
+    return None if end.code is None else _FAILURES.get(end.code)
+
+
+def _judge_finished(result: Result) -> Verdict:
+    if result.score is None or not math.isfinite(result.score):
+        return Verdict(Fate.FAILED, "finished without a score", Ended.FAILED, "finished without a score")
+    return Verdict(Fate.COMPLETE, result.reason or "trained and evaluated")
+
+
+def _judge_interrupted(state: Ended, reason: str, end: Ending) -> Verdict:
+    what = "stopped from outside" if state is Ended.STOPPED else "disk full"
+    if end.progressed:
+        return Verdict(Fate.STOPPED, f"{what}: {reason}")
+    # What ends a worker before its next checkpoint may do so for ever.
+    return Verdict(Fate.DIED, f"{what} before its next checkpoint: {reason}")
+
+
+def _failure(result: Result | None, state: Ended | None, reason: str) -> str:
+    if result is None or state is None:
+        return reason
+    where = f" in iteration {result.iteration}" if state is Ended.DIVERGED else ""
+    return f"{state.value}{where}: {reason}"
+
+
+def _detail(result: Result | None, reason: str) -> str:
+    """Return the last line of the traceback, which names the exception, or the first line of the reason."""
+    lines = (result.error or "").strip().splitlines() if result is not None else []
+    return lines[-1] if lines else (reason.splitlines() or [""])[0]

@@ -71,6 +71,8 @@ class Guard:
         for name, value in {"path": "/", "httponly": True, "samesite": "Strict"}.items():
             cookie[COOKIE][name] = value
         headers = [("Location", location), ("Set-Cookie", cookie[COOKIE].OutputString()), ("Content-Length", "0")]
+        # The address with the token goes neither into a cache nor to the page that a link leads to.
+        headers += [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")]
         start_response("303 See Other", headers)
         return [b""]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vbot_campaign.envs.physics import make_engine
 from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.statistics import MovementWatcher
+from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.errors import CheckpointNotFoundError, SpecError
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl.checkpoint import LoadedPolicy, load_policy
@@ -34,6 +35,7 @@ def evaluate_checkpoint(
     seeds: int = 1,
     deterministic: bool = True,
     movement: bool = False,
+    interrupted: Callable[[], bool] = lambda: False,
 ) -> Evaluation:
     """Play the first episode of many environments with a checkpoint's policy.
 
@@ -46,8 +48,10 @@ def evaluate_checkpoint(
         seeds: Number of seeds, counted up from the first.
         deterministic: Play the mean action instead of sampled ones.
         movement: Watch the robots' movement too, which takes a little longer.
+        interrupted: Asked before each step whether to give up.
 
     Raises:
+        EvaluationInterruptedError: ``interrupted`` said so.
         CheckpointError: The file cannot be used, or its policy does not fit the environment.
     """
     loaded = load_for(path, training.environment)
@@ -56,7 +60,8 @@ def evaluate_checkpoint(
     used = tuple(range(first, first + seeds))
     totals, moved, by_seed = EpisodeTotals(), MovementTotals(), []
     for one in used:
-        ended, moves = _play(loaded, training, one, count, threads, deterministic=deterministic, movement=movement)
+        env = env_for(training, threads=threads, training=False, num_envs=count, seed=one)
+        ended, moves = _play(loaded, env, one, deterministic=deterministic, movement=movement, interrupted=interrupted)
         totals, moved = totals + ended, moved + moves
         by_seed.append(ended.success / max(ended.finished, 1))
     parts = totals.parts()
@@ -78,26 +83,25 @@ def evaluate_checkpoint(
 
 def _play(
     loaded: LoadedPolicy,
-    training: TrainingSpec,
+    env: VbotNavigation,
     seed: int,
-    episodes: int,
-    threads: int,
     *,
     deterministic: bool,
     movement: bool,
+    interrupted: Callable[[], bool],
 ) -> tuple[EpisodeTotals, MovementTotals]:
-    env = env_for(training, threads=threads, training=False, num_envs=episodes, seed=seed)
-    watcher = MovementWatcher(episodes)
+    watcher = MovementWatcher(env.num_envs)
     if movement:
         env.watch_steps(watcher)
     totals = evaluate(
         loaded.policy,
         loaded.observation_normalizer,
         env,
-        episodes=episodes,
+        episodes=env.num_envs,
         max_steps=env.max_steps,
         deterministic=deterministic,
         seed=seed,
+        interrupted=interrupted,
     )
     return totals, watcher.totals()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import torch
@@ -13,16 +12,13 @@ from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl.learner import IterationStats
 from vbot_campaign.spec.outcomes import EpisodeTotals
 from vbot_campaign.spec.training import TrialSpec
+from vbot_campaign.worker.board import Board
+from vbot_campaign.worker.fence import Fence
 from vbot_campaign.worker.scoring import PointScore
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", DeprecationWarning)
-    from torch.utils.tensorboard import SummaryWriter
-    from torch.utils.tensorboard.summary import hparams
 
 
 class Reporter:
-    """Reports one attempt.
+    """Reports one attempt, and nothing any more once a later attempt owns the folder: then a `FencedError` is raised.
 
     Args:
         paths: The trial's folder.
@@ -35,9 +31,10 @@ class Reporter:
     def __init__(self, paths: TrialPaths, spec: TrialSpec, *, iteration: int, env_steps: int) -> None:
         self._paths = paths
         self._spec = spec
-        _cut_after(paths, iteration)
-        # TensorBoard drops the points at and beyond the purge step of an older event file.
-        self._board = SummaryWriter(str(paths.root), purge_step=env_steps + 1 if env_steps else None)
+        self._fence = Fence(paths.spec, spec.token)
+        self._fence.check()
+        self._evaluated = _cut_after(paths, iteration)
+        self._board = Board(paths.root, attempt=spec.attempt, purge_step=env_steps + 1 if env_steps else None)
 
     def progress(self, stats: IterationStats, *, timing: dict[str, Any], memory: dict[str, float]) -> dict[str, Any]:
         """Write the line and the curves of one iteration; return the line."""
@@ -61,6 +58,7 @@ class Reporter:
 
     def point(self, env_steps: int, score: PointScore) -> None:
         """Draw the score of a grid point."""
+        self._fence.check()
         self._draw("Score", {"score (training episodes)": score.score, **score.parts}, env_steps)
 
     def evaluation(
@@ -74,7 +72,9 @@ class Reporter:
         parts: dict[str, float],
         seed: int,
     ) -> None:
-        """Write the line of a deterministic evaluation."""
+        """Write the line of a deterministic evaluation, unless an attempt that was cut off here has written it."""
+        if (checkpoint, env_steps) in self._evaluated:
+            return
         self._line(
             "evaluation",
             {
@@ -95,13 +95,9 @@ class Reporter:
 
     def hyperparameters(self, score: float) -> None:
         """Write the sampled point and its score for TensorBoard's HParams page."""
+        self._fence.check()
         point = {name: _plain(value) for name, value in self._spec.parameters.items()}
-        for summary in hparams(point, {"Score/score (evaluation)": score}):
-            self._board.file_writer.add_summary(summary)
-
-    def flush(self) -> None:
-        """Bring the curves to disk."""
-        self._board.flush()
+        self._board.hyperparameters(point, {"Score/score (evaluation)": score})
 
     def close(self) -> None:
         """Finish the event file."""
@@ -110,32 +106,40 @@ class Reporter:
     def _line(self, kind: str, content: dict[str, Any]) -> None:
         head = {"v": EVENT_SCHEMA, "kind": kind, "time": utc_now()}
         ids = {"attempt": self._spec.attempt, "token": self._spec.token}
+        self._fence.check()
         fs.append_line(self._paths.metrics, {**head, **ids, **content})
 
     def _curves(self, stats: IterationStats, timing: dict[str, Any], memory: dict[str, float]) -> None:
-        step = stats.env_steps
-        self._draw("Outcome", stats.episodes.rates() or {}, step)
-        self._draw("Reward terms", {**stats.terms, "total": stats.reward_mean}, step)
-        self._draw("Loss", stats.loss, step)
         policy = {"kl": stats.kl, "learning_rate": stats.learning_rate, "std": stats.std, "grad_norm": stats.grad_norm}
-        self._draw("Policy", policy, step)
-        self._draw("Speed", {"env_steps_per_s": timing["env_steps_per_s"], **memory}, step)
+        groups = {
+            "Outcome": stats.episodes.rates() or {},
+            "Reward terms": {**stats.terms, "total": stats.reward_mean},
+            "Loss": stats.loss,
+            "Policy": policy,
+            "Speed": {"env_steps_per_s": timing["env_steps_per_s"], **memory},
+        }
+        curves = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+        self._board.scalars(stats.env_steps, curves)
 
     def _draw(self, group: str, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._board.add_scalar(f"{group}/{name}", value, step)
+        self._board.scalars(step, {f"{group}/{name}": value for name, value in values.items()})
 
 
 def _plain(value: Any) -> float | str | bool:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _cut_after(paths: TrialPaths, iteration: int) -> None:
-    """Keep the lines of ``metrics.jsonl`` up to an iteration; the file is replaced, which readers notice."""
+def _cut_after(paths: TrialPaths, iteration: int) -> set[tuple[str, int]]:
+    """Keep the lines of ``metrics.jsonl`` up to an iteration; the file is replaced, which readers notice.
+
+    Returns:
+        Checkpoint and env step of each evaluation that is kept.
+    """
     lines = fs.read_lines(paths.metrics)
     kept = [line for line in lines if int(line.get("iteration", 0)) <= iteration]
     if len(kept) < len(lines):
         fs.write_json_lines(paths.metrics, kept)
+    return {(line["checkpoint"], line["env_steps"]) for line in kept if line.get("kind") == "evaluation"}
 
 
 def memory_use(device: torch.device) -> dict[str, float]:

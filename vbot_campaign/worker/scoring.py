@@ -16,11 +16,10 @@ class PointScore:
     point: int
     score: float
     parts: dict[str, float]
-    is_best: bool
 
 
 class TrainingScore:
-    """Scores training episodes at the points of the canonical grid and remembers the best.
+    """Scores training episodes at the points of the canonical grid.
 
     The same numbers that the supervisor reports to the pruner: both come from the progress lines. An interval in
     which no episode finished is joined to the next one.
@@ -30,7 +29,6 @@ class TrainingScore:
         self._spec = spec
         self._totals = EpisodeTotals()
         self._point = 0
-        self.best: float | None = None
         self.last: float | None = None
 
     def add(self, env_steps: int, episodes: EpisodeTotals) -> PointScore | None:
@@ -41,18 +39,16 @@ class TrainingScore:
         if point <= self._point or parts is None:
             return None
         score = self._spec.objective.score(parts)
-        is_best = self.best is None or score > self.best
-        self.best = score if is_best else self.best
         self.last = score
         self._point, self._totals = point, EpisodeTotals()
-        return PointScore(point, score, parts, is_best)
+        return PointScore(point, score, parts)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything later scores depend on, as plain values."""
-        return {"totals": self._totals.as_dict(), "point": self._point, "best": self.best, "last": self.last}
+        return {"totals": self._totals.as_dict(), "point": self._point, "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over a `state_dict`."""
         self._totals = EpisodeTotals.from_dict(state["totals"])
         self._point = int(state["point"])
-        self.best, self.last = state["best"], state["last"]
+        self.last = state["last"]

@@ -15,10 +15,12 @@ from vbot_campaign.envs.vec_env import VecEnv
 from vbot_campaign.events import Ended, Result, stop_requested
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl import checkpoint
+from vbot_campaign.rl.evaluate import EvaluationInterruptedError
 from vbot_campaign.rl.learner import IterationStats, Learner
 from vbot_campaign.spec.training import TrialSpec
 from vbot_campaign.worker.checkpoints import CheckpointFolder
 from vbot_campaign.worker.evaluation import Evaluation, evaluate_checkpoint
+from vbot_campaign.worker.fence import Fence
 from vbot_campaign.worker.meta import experiment_meta
 from vbot_campaign.worker.reporter import Reporter, memory_use
 from vbot_campaign.worker.scoring import TrainingScore
@@ -58,11 +60,14 @@ class Training:
         self._env = self._make_env()
         self.learner = self.make_learner(self._env, spec)
         self._score = TrainingScore(self._training)
-        self.checkpoints = CheckpointFolder(paths, attempt=spec.attempt, keep_last=self._training.checkpoints.keep_last)
+        self.checkpoints = CheckpointFolder(
+            paths, attempt=spec.attempt, settings=self._training.checkpoints, fence=Fence(paths.spec, spec.token)
+        )
         self._extra = {"settings": self._training.model_dump(mode="json")}
         self._resume()
-        fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
         self._reporter = Reporter(paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps)
+        fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
+        self._tell_problems()
 
     def make_learner(self, env: VecEnv, spec: TrialSpec) -> IterativeLearner:
         """Return what learns on an environment; another algorithm's training differs in this alone."""
@@ -93,10 +98,11 @@ class Training:
         """Train to the end of the budget or until asked to stop.
 
         Raises:
-            DivergedError: Loss or gradient stopped being finite.
+            DivergedError: Loss, weights or physics stopped being finite.
+            FencedError: A later attempt owns the folder.
         """
         try:
-            while self.learner.iteration < self._training.iterations:
+            while self.learner.env_steps < self._training.env_steps:
                 reason = self._stop_reason()
                 if reason is not None:
                     return self._stopped(reason)
@@ -134,9 +140,8 @@ class Training:
         point = self._score.add(stats.env_steps, stats.episodes)
         if point is not None:
             self._reporter.point(stats.env_steps, point)
-            if point.is_best:
-                self.checkpoints.save_best(self.learner.state_dict(), self._extra, point.score, point.parts)
-        if stats.iteration % self._training.checkpoints.every_iterations == 0:
+            self.checkpoints.offer_best(self.learner.state_dict(), self._extra, point.score, point.parts)
+        if stats.iteration % self._training.checkpoints.every_iterations == 0 or self._is_milestone():
             self._checkpoint()
         return Progress(stats.env_steps, self._training.env_steps, self._score.last, speed)
 
@@ -149,9 +154,19 @@ class Training:
 
     def _checkpoint(self) -> str:
         extra = {**self._extra, "score": self._score.state_dict()}
-        file = self.checkpoints.save_resume_point(self.learner.state_dict(), extra, self._score.last)
-        self._reporter.flush()
-        return file
+        return self.checkpoints.save_resume_point(
+            self.learner.state_dict(), extra, self._score.last, milestone=self._is_milestone()
+        )
+
+    def _is_milestone(self) -> bool:
+        """Tell whether the last iteration passed one."""
+        passed, now = self._training.checkpoints.milestones_passed, self.learner.env_steps
+        return passed(now) > passed(now - self._training.steps_per_iteration)
+
+    def _tell_problems(self) -> None:
+        for problem in self.checkpoints.problems:
+            self._reporter.alert("warning", "checkpoint", problem, iteration=self.learner.iteration)
+        self.checkpoints.problems.clear()
 
     def _stopped(self, reason: str) -> Result:
         if self.learner.iteration > 0:
@@ -160,11 +175,16 @@ class Training:
 
     def _finish(self) -> Result:
         """Evaluate the last policy and the best one on the same episodes, and keep the better as ``best_agent.pt``."""
-        final = self._evaluate(self._checkpoint())
-        best = final
-        candidate = self._paths.best_checkpoint
-        if candidate.exists() and self.checkpoints.best_env_steps() != self.learner.env_steps:
-            best = self._evaluate(candidate.name)
+        file = self._checkpoint()
+        self.checkpoints.verify_best()
+        self._tell_problems()
+        try:
+            final = self._evaluate(file)
+            earlier = self.checkpoints.best_env_steps() not in (None, self.learner.env_steps)
+            best = self._evaluate(self._paths.best_checkpoint.name) if earlier else final
+        except EvaluationInterruptedError:
+            # All is trained; the next attempt only evaluates.
+            return self._result(Ended.STOPPED, f"signal {self._stop.received}")
         if best.score <= final.score:
             best = final
             self.checkpoints.save_best(self.learner.state_dict(), self._extra, final.score, final.parts)
@@ -175,7 +195,10 @@ class Training:
 
     def _evaluate(self, file: str) -> Evaluation:
         evaluation = evaluate_checkpoint(
-            self._paths.checkpoints / file, training=self._training, threads=self._spec.threads.physics
+            self._paths.checkpoints / file,
+            training=self._training,
+            threads=self._spec.threads.physics,
+            interrupted=lambda: self._stop.received is not None,
         )
         self._reporter.evaluation(
             iteration=self.learner.iteration,

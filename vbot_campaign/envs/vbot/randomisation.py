@@ -47,6 +47,10 @@ class Randomisation(Protocol):
         """Take over a `state_dict`."""
         ...
 
+    def load_generator(self, state: dict[str, Any]) -> None:
+        """Go on with the random numbers of a `state_dict` of another number of robots."""
+        ...
+
 
 def make_randomisation(settings: dict[str, Any], engine: PhysicsEngine, *, seed: int) -> Randomisation:
     """Return what the environment's settings ask for.
@@ -89,6 +93,9 @@ class NoRandomisation:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Randomisation.load_state_dict`."""
+
+    def load_generator(self, state: dict[str, Any]) -> None:
+        """See `Randomisation.load_generator`."""
 
 
 class EpisodeRandomisation:
@@ -151,9 +158,13 @@ class EpisodeRandomisation:
             "noise": self._noise.clone(),
         }
 
+    def load_generator(self, state: dict[str, Any]) -> None:
+        """See `Randomisation.load_generator`."""
+        self._generator.set_state(state["generator"])
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Randomisation.load_state_dict`."""
-        self._generator.set_state(state["generator"])
+        self.load_generator(state)
         self._strength = state["strength"].clone()
         self._push_phase = state["push_phase"].clone()
         self._noise = state["noise"].clone()

@@ -89,6 +89,8 @@ class VbotNavigation:
         self._counter = EpisodeCounter(self.num_envs, self.max_steps * CONTROL_DT_S)
         self._term_sums = torch.zeros(len(rewards.TERMS), dtype=torch.float64)
         self._term_steps = 0
+        self._broken_sum = torch.zeros((), dtype=torch.int64)
+        self._broken_steps = 0
         self._physics_seconds = 0.0
 
     def reset(self) -> torch.Tensor:
@@ -175,6 +177,8 @@ class VbotNavigation:
         fastest = base.joint_velocities.abs().amax(dim=1)
         # A NaN compares false with everything, so "not slower than the limit" catches it.
         broken = ~(fastest <= MAX_JOINT_SPEED) | ~torch.isfinite(base.position).all(dim=1)
+        self._broken_sum += broken.sum()
+        self._broken_steps += self.num_envs
         return self._contact(base) | (tilt > MAX_TILT) | broken
 
     def _account(self, terms: torch.Tensor, reward: torch.Tensor, goal: Goal, verdict: Verdict) -> None:
@@ -224,6 +228,13 @@ class VbotNavigation:
         self._term_steps = 0
         return dict(zip(rewards.TERMS, means, strict=True))
 
+    def take_broken_share(self) -> float:
+        """See `VecEnv.take_broken_share`."""
+        share = int(self._broken_sum) / max(self._broken_steps, 1)
+        self._broken_sum.zero_()
+        self._broken_steps = 0
+        return share
+
     def take_physics_seconds(self) -> float:
         """Return the wall time spent in the physics engine since the last call."""
         seconds, self._physics_seconds = self._physics_seconds, 0.0
@@ -259,3 +270,9 @@ class VbotNavigation:
             self._randomisation.load_state_dict(state["randomisation"])
         self._term_sums.copy_(state["term_sums"])
         self._term_steps = int(state["term_steps"])
+
+    def load_generators(self, state: dict[str, Any]) -> None:
+        """See `VecEnv.load_generators`."""
+        self._generator.set_state(state["generator"])
+        if state.get("randomisation"):
+            self._randomisation.load_generator(state["randomisation"])

@@ -17,7 +17,8 @@ from skrl.resources.preprocessors.torch import RunningStandardScaler
 from skrl.resources.schedulers.torch import KLAdaptiveLR
 
 from vbot_campaign.envs.vec_env import StepResult, VecEnv
-from vbot_campaign.errors import CheckpointError, DivergedError
+from vbot_campaign.errors import CheckpointError
+from vbot_campaign.rl.divergence import require_finite, require_finite_rewards, require_sound_physics
 from vbot_campaign.rl.learner import IterationStats
 from vbot_campaign.rl.normalization import LIMIT
 from vbot_campaign.rl.policy import ActorCritic
@@ -137,7 +138,6 @@ class SkrlLearner:
         self._observations = observations
         steps = self._settings.rollouts * self.env.num_envs
         self.env_steps += steps
-        self._require_finite()
         return self._stats(rewards.item() / steps, seconds)
 
     def _step(self, step: int, observations: torch.Tensor, seconds: dict[str, float]) -> StepResult:
@@ -177,19 +177,18 @@ class SkrlLearner:
             **moment,
         )
 
-    def _require_finite(self) -> None:
-        losses = {name: values[-1] for name, values in self.agent.tracking_data.items() if name.startswith("Loss")}
+    def _require_finite(self, reward_mean: float, terms: dict[str, float]) -> None:
+        require_sound_physics(self.env.take_broken_share(), self.iteration)
+        require_finite_rewards(reward_mean, terms, self.iteration)
+        for tag, values in self.agent.tracking_data.items():
+            if tag.startswith("Loss"):
+                require_finite(tag.partition(" / ")[2], values[-1], self.iteration)
         weights = torch.nn.utils.parameters_to_vector(self._networks.parameters())
-        losses["sum of the weights"] = weights.sum().item()
-        for name, number in losses.items():
-            if not math.isfinite(number):
-                raise DivergedError(
-                    f"iteration {self.iteration}: the {name.partition(' / ')[2] or name} is {number}, not a finite "
-                    "number. Lower ppo.learning_rate, or check the environment for rewards and observations that are "
-                    "not finite."
-                )
+        require_finite("sum of the weights", weights.sum().item(), self.iteration)
 
     def _stats(self, reward_mean: float, seconds: dict[str, float]) -> IterationStats:
+        terms = self.env.take_term_means()
+        self._require_finite(reward_mean, terms)
         tracked = self.agent.tracking_data
         loss = {name: float(tracked[tag][-1]) if tracked.get(tag) else 0.0 for name, tag in _LOSSES.items()}
         # skrl appends to these lists until its own writer, which is not used here, empties them.
@@ -198,7 +197,7 @@ class SkrlLearner:
             iteration=self.iteration,
             env_steps=self.env_steps,
             reward_mean=reward_mean,
-            terms=self.env.take_term_means(),
+            terms=terms,
             episodes=self.env.take_totals(),
             loss=loss,
             kl=self._kl(),
@@ -238,7 +237,9 @@ class SkrlLearner:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue from a `state_dict` of a learner with the same settings.
+        """Continue from a `state_dict` of a learner with the same settings, or with another ``num_envs``.
+
+        See `Learner.load_state_dict`.
 
         Raises:
             CheckpointError: It holds a policy only, or networks of other sizes, or another trainer wrote it.
@@ -255,10 +256,20 @@ class SkrlLearner:
             self.agent.scheduler.load_state_dict(own["schedule"])
         self.iteration = int(own["counters"]["iteration"])
         self.env_steps = int(own["counters"]["env_steps"])
-        self.env.load_state_dict(own["env"])
-        self._observations = own["observations"] if own["started"] else None
+        if own["started"] and len(own["observations"]) != self.env.num_envs:
+            self._continue_with_other_num_envs(own["env"])
+        else:
+            self.env.load_state_dict(own["env"])
+            self._observations = own["observations"] if own["started"] else None
         # Last, so that nothing draws from them between here and the next step.
         _set_generator_states(own["generators"], self.device)
+
+    def _continue_with_other_num_envs(self, env_state: dict[str, Any]) -> None:
+        self.env.load_generators(env_state)
+        if isinstance(self.agent.scheduler, torch.optim.lr_scheduler.LambdaLR):
+            # It counts epochs; from here on they are of another size.
+            size = self._settings.rollouts * self.env.num_envs
+            self.agent.scheduler.last_epoch = round(self.env_steps * self._settings.learning_epochs / size)
 
     def warm_start(self, state: dict[str, Any]) -> None:
         """Take over the networks and normalizers of a checkpoint; the optimizer and all counters start anew.

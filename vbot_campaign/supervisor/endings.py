@@ -1,0 +1,164 @@
+"""Attempts that have ended, and what it means for their trials and for the study."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from vbot_campaign import fs
+from vbot_campaign.events import Ended, Result
+from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.resolve import resolve_training
+from vbot_campaign.spec.training import TrainingSpec
+from vbot_campaign.study.snapshot import AttemptView, TrialView
+from vbot_campaign.supervisor import recovery
+from vbot_campaign.supervisor.decisions import Decision
+from vbot_campaign.supervisor.memory import fewer_envs
+from vbot_campaign.supervisor.monitor import TrialMonitor
+from vbot_campaign.supervisor.process import Exit, exit_words
+from vbot_campaign.supervisor.retention import enforce_disk_budget
+from vbot_campaign.supervisor.scheduler import Stop
+from vbot_campaign.supervisor.state import Context, Worker
+from vbot_campaign.supervisor.verdict import Ending, Fate, Verdict, judge
+
+FAILURES_IN_A_ROW = 2
+
+
+class Endings:
+    """Books the end of attempts.
+
+    Args:
+        context: What is worked on.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._study = context.study
+        self._state = context.state
+
+    def take_in(self, trial: TrialView, monitor: TrialMonitor) -> None:
+        """Book the last attempt of a trial, which ended while nobody looked; what is booked already stays.
+
+        Args:
+            trial: An unfinished trial with an attempt and without a worker.
+            monitor: Follows it.
+        """
+        last = trial.attempts[-1]
+        monitor.follow(last)
+        monitor.poll()
+        self._state.env_steps[trial.number] = max(trial.env_steps, monitor.env_steps)
+        end = Ending(words="its supervisor died", asked_to_stop=True)
+        verdict = self._judge(trial.number, last, monitor, end)
+        if last.ended is None or not verdict.fate.goes_on:
+            self._settle(trial.number, last, verdict, None, monitor.memory_mb)
+
+    def end(self, worker: Worker, exit_: Exit) -> None:
+        """Book the attempt of a worker that has just ended."""
+        del self._state.workers[worker.trial]
+        self._state.waiting[worker.trial] = self._study.ledger.deaths(worker.trial)
+        asked = worker.stop_asked is not None
+        end = Ending(
+            code=exit_.code,
+            words=exit_words(exit_.code, worker.monitor.folder.log),
+            asked_to_stop=asked and worker.hung is None,
+            hung=worker.hung,
+            oom_killed=not asked and exit_.code in (None, -9) and worker.oom_kills.has_risen(),
+        )
+        verdict = self._judge(worker.trial, worker.attempt, worker.monitor, end)
+        memory_mb = worker.monitor.memory_mb or worker.memory_mb
+        self._settle(worker.trial, worker.attempt, verdict, exit_.code, memory_mb)
+
+    def give_up(self, trial: int, reason: str) -> None:
+        """Fail a trial whose attempts keep dying."""
+        self._state.waiting.pop(trial)
+        last = self._study.trial(trial).attempts[-1].reason or ""
+        verdict = Verdict(Fate.FAILED, f"{reason}, the last: {last}", Ended.FAILED, f"died: {last}")
+        self._conclude(trial, verdict, None)
+        self._count_failure(f"trial {trial}: {last}", verdict.kind)
+
+    def _judge(self, trial: int, attempt: AttemptView, monitor: TrialMonitor, end: Ending) -> Verdict:
+        point = recovery.resume_point(self._context.paths, self._study.trial(trial))
+        end = dataclasses.replace(end, progressed=point > attempt.first_env_step)
+        return judge(monitor.result(attempt.token), end, self._study.ledger.entry(trial).prune_reason)
+
+    def _settle(
+        self, trial: int, attempt: AttemptView, verdict: Verdict, code: int | None, memory_mb: float | None
+    ) -> None:
+        self._remove_leftovers(trial)
+        if verdict.fate is Fate.OUT_OF_MEMORY:
+            verdict = self._shrink(trial, attempt, verdict)
+        died = verdict.fate is Fate.DIED
+        self._study.ledger.close_attempt(
+            trial, attempt.number, reason=verdict.reason, exit_code=code, died=died, memory_peak_mb=memory_mb
+        )
+        if verdict.fate.goes_on:
+            self._state.waiting[trial] = self._state.waiting.get(trial, 0) + died
+            self._study.ledger.update_trial(trial, reason=f"interrupted: {verdict.reason}")
+            decision = Decision(verdict.fate.value, verdict.reason, trial, attempt.number, attempt.slot)
+            self._context.decide(decision)
+            return
+        self._state.waiting.pop(trial, None)
+        self._conclude(trial, verdict, attempt)
+        if verdict.is_systematic:
+            self._count_failure(f"trial {trial}: {verdict.reason}", verdict.kind)
+        else:
+            self._state.failures.clear()
+
+    def _remove_leftovers(self, trial: int) -> None:
+        monitor = self._state.monitors.get(trial)
+        if monitor is not None:
+            fs.remove_parts(monitor.folder.root)
+            fs.remove_parts(monitor.folder.checkpoints)
+
+    def _shrink(self, trial: int, attempt: AttemptView, verdict: Verdict) -> Verdict:
+        """Book fewer environments for the next attempt, or end a trial that has too few already."""
+        training = self._training(trial, attempt)
+        fewer = fewer_envs(training)
+        if fewer is None:
+            reason = f"out of memory even with {training.num_envs} environments: {verdict.reason}"
+            return Verdict(Fate.FAILED, reason.replace(": out of memory", "", 1), Ended.OUT_OF_MEMORY)
+        self._study.set_num_envs(trial, fewer)
+        self._state.monitors.pop(trial, None)  # the next one counts with shorter iterations
+        reason = f"{verdict.reason}; goes on with {fewer} environments instead of {training.num_envs}"
+        return dataclasses.replace(verdict, reason=reason)
+
+    def _training(self, trial: int, attempt: AttemptView) -> TrainingSpec:
+        view = self._study.trial(trial)
+        # With what the attempt itself was given, so that a crash between two bookings does not halve twice.
+        given = recovery.given(TrialPaths(self._context.paths.root / (view.folder or "")), attempt)
+        num_envs = given["training"]["num_envs"] if given is not None else self._study.num_envs(trial)
+        return resolve_training(self._study.spec, view.parameters).model_copy(update={"num_envs": num_envs})
+
+    def _conclude(self, trial: int, verdict: Verdict, attempt: AttemptView | None) -> None:
+        monitor = self._state.monitors.pop(trial, None)
+        result: Result | None = None
+        if monitor is not None and attempt is not None:
+            result = monitor.result(attempt.token)
+        score = None
+        if verdict.fate is Fate.COMPLETE and result is not None and result.score is not None:
+            score = result.score
+            self._study.complete(trial, score, result.parts, result.episodes)
+        elif verdict.fate is Fate.PRUNED:
+            self._study.prune(trial, verdict.reason)
+        else:
+            self._study.fail(trial, verdict.reason)
+        number = None if attempt is None else attempt.number
+        self._context.decide(Decision(verdict.fate.value, verdict.reason, trial, number, score=score))
+        self._keep_within_disk_budget()
+
+    def _keep_within_disk_budget(self) -> None:
+        removed = enforce_disk_budget(self._study, self._context.paths)
+        if removed:
+            freed = sum(removal.bytes for removal in removed) / 1e9
+            reason = f"{len(removed)} checkpoints of ended trials removed, {freed:.2f} GB: checkpoints.disk_budget_gb"
+            self._context.decide(Decision("thinned_out", reason))
+
+    def _count_failure(self, what: str, kind: str) -> None:
+        failures = self._state.failures
+        if failures and failures[-1] != kind:
+            failures.clear()
+        failures.append(kind)
+        if len(failures) >= FAILURES_IN_A_ROW:
+            self._context.stop.failed = True
+            self._context.stop.raise_to(
+                Stop.ASK, f"{len(failures)} trials in a row failed in the same way, the last: {what}"
+            )
