@@ -233,6 +233,7 @@ def test_a_gpu_continues_what_a_cpu_began_and_the_other_way_round() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype:UserWarning")
 def test_an_update_on_a_gpu_does_not_wait() -> None:
     graph, eager = on_gpu(graph=True), on_gpu(graph=False)
     for trained in (graph, eager):
