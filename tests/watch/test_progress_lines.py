@@ -76,6 +76,17 @@ def test_a_second_attempt_goes_on() -> None:
     assert texts(between, after) == ["trial 0 goes on at env step 120k on cpu:0, attempt 2"]
 
 
+def test_an_adopted_worker_trains_on() -> None:
+    supervisor = {"host": "box", "pid": 7, "started": datetime(2026, 1, 31, 13, tzinfo=UTC)}
+    earlier = make_attempt(ended=None, started=datetime(2026, 1, 31, 12, 59, tzinfo=UTC))
+    later = make_attempt(ended=None, started=datetime(2026, 1, 31, 13, 1, tzinfo=UTC))
+    running = (make_running(0, attempts=(earlier,)), make_running(1, parameters={}, attempts=(later,)))
+    assert texts(None, make_snapshot(trials=running, supervisor=supervisor)) == [
+        "trial 0 trains on at env step 150k on cpu:0, its worker outlived the supervisor",
+        "trial 1 started on cpu:0",
+    ]
+
+
 def test_at_the_start_finished_trials_are_no_news() -> None:
     assert texts(None, make_snapshot(trials=(make_trial(0), make_pruned(1)))) == []
 

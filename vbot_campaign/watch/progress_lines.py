@@ -131,12 +131,19 @@ def events(earlier: StudySnapshot | None, later: StudySnapshot) -> Iterator[Even
             continue
         for attempt in trial.attempts[len(known.attempts) if known else 0 :]:
             if attempt.ended is None:
-                yield _started(trial, attempt)
+                yield _started(trial, attempt, adopted=_is_older(attempt, later))
         if known is None or known.state is not trial.state:
             yield from _changed(later, trial)
 
 
-def _started(trial: TrialView, attempt: AttemptView) -> Event:
+def _is_older(attempt: AttemptView, snapshot: StudySnapshot) -> bool:
+    return snapshot.supervisor is not None and attempt.started < snapshot.supervisor["started"]
+
+
+def _started(trial: TrialView, attempt: AttemptView, *, adopted: bool) -> Event:
+    if adopted:
+        where = f"at env step {units.count(trial.env_steps)} on {attempt.slot}"
+        return Event(f"trial {trial.number} trains on {where}, its worker outlived the supervisor")
     if attempt.number > 1 or attempt.first_env_step > 0:
         where = f"at env step {units.count(attempt.first_env_step)} on {attempt.slot}, attempt {attempt.number}"
         return Event(f"trial {trial.number} goes on {where}")
