@@ -87,6 +87,20 @@ def test_a_stopped_training_loses_nothing(tmp_path: Path, uninterrupted: TrialPa
     assert_equal_training(paths, uninterrupted)
 
 
+@pytest.mark.parametrize("left", [0.5, 0.0])
+def test_a_line_that_was_torn_after_its_checkpoint_is_written_again(
+    tmp_path: Path, uninterrupted: TrialPaths, left: float
+) -> None:
+    paths = tiny_trial(tmp_path)
+    assert kill_at_iteration(paths, 10, signal.SIGTERM) == 0
+    content = paths.metrics.read_bytes()
+    last = content[:-1].rfind(b"\n") + 1
+    paths.metrics.write_bytes(content[: last + int(left * (len(content) - last))])
+    tiny_trial(tmp_path, attempt=2)
+    run_worker(paths)
+    assert_equal_training(paths, uninterrupted)
+
+
 def test_another_seed_is_another_training(tmp_path: Path, uninterrupted: TrialPaths) -> None:
     paths = tiny_trial(tmp_path, seed=8, env_steps=512 * 3)
     run_worker(paths)

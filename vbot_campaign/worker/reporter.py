@@ -26,14 +26,19 @@ class Reporter:
         iteration: The iteration that training continues after; lines and curves beyond it are cut off, because they
             will be written again.
         env_steps: The env step of that iteration.
+        line: What `progress` wrote for it, as the checkpoint remembers it: written again if a crash tore it.
     """
 
-    def __init__(self, paths: TrialPaths, spec: TrialSpec, *, iteration: int, env_steps: int) -> None:
+    def __init__(
+        self, paths: TrialPaths, spec: TrialSpec, *, iteration: int, env_steps: int, line: dict[str, Any] | None = None
+    ) -> None:
         self._paths = paths
         self._spec = spec
         self._fence = Fence(paths.spec, spec.token)
         self._fence.check()
-        self._evaluated = _cut_after(paths, iteration)
+        self._evaluated = _cut_after(paths, iteration, line)
+        self.last_progress = line
+        """The line of the last iteration."""
         self._board = Board(paths.root, attempt=spec.attempt, purge_step=env_steps + 1 if env_steps else None)
 
     def progress(self, stats: IterationStats, *, timing: dict[str, Any], memory: dict[str, float]) -> dict[str, Any]:
@@ -52,9 +57,13 @@ class Reporter:
             "timing": timing,
             "memory": memory,
         }
-        self._line("progress", line)
+        self.last_progress = self._line("progress", line)
         self._curves(stats, timing, memory)
         return line
+
+    def sync(self) -> None:
+        """Wait until all lines are on disk: a checkpoint must not survive a power cut that its lines do not."""
+        fs.sync_file(self._paths.metrics)
 
     def point(self, env_steps: int, score: PointScore) -> None:
         """Draw the score of a grid point."""
@@ -103,11 +112,13 @@ class Reporter:
         """Finish the event file."""
         self._board.close()
 
-    def _line(self, kind: str, content: dict[str, Any]) -> None:
+    def _line(self, kind: str, content: dict[str, Any]) -> dict[str, Any]:
         head = {"v": EVENT_SCHEMA, "kind": kind, "time": utc_now()}
         ids = {"attempt": self._spec.attempt, "token": self._spec.token}
         self._fence.check()
-        fs.append_line(self._paths.metrics, {**head, **ids, **content})
+        line = {**head, **ids, **content}
+        fs.append_line(self._paths.metrics, line)
+        return line
 
     def _curves(self, stats: IterationStats, timing: dict[str, Any], memory: dict[str, float]) -> None:
         policy = {"kl": stats.kl, "learning_rate": stats.learning_rate, "std": stats.std, "grad_norm": stats.grad_norm}
@@ -129,17 +140,28 @@ def _plain(value: Any) -> float | str | bool:
     return value if isinstance(value, bool | int | float | str) else str(value)
 
 
-def _cut_after(paths: TrialPaths, iteration: int) -> set[tuple[str, int]]:
+def _cut_after(paths: TrialPaths, iteration: int, last: dict[str, Any] | None) -> set[tuple[str, int]]:
     """Keep the lines of ``metrics.jsonl`` up to an iteration; the file is replaced, which readers notice.
+
+    Args:
+        paths: The trial's folder.
+        iteration: The last one that is kept.
+        last: Its line, for a log that ends before it.
 
     Returns:
         Checkpoint and env step of each evaluation that is kept.
     """
     lines = fs.read_lines(paths.metrics)
     kept = [line for line in lines if int(line.get("iteration", 0)) <= iteration]
-    if len(kept) < len(lines):
+    if last is not None and max((_iteration(line) for line in kept), default=0) < last["iteration"]:
+        kept.append(last)
+    if kept != lines:
         fs.write_json_lines(paths.metrics, kept)
     return {(line["checkpoint"], line["env_steps"]) for line in kept if line.get("kind") == "evaluation"}
+
+
+def _iteration(line: dict[str, Any]) -> int:
+    return int(line["iteration"]) if line.get("kind") == "progress" else 0
 
 
 def memory_use(device: torch.device) -> dict[str, float]:

@@ -64,8 +64,10 @@ class Training:
             paths, attempt=spec.attempt, settings=self._training.checkpoints, fence=Fence(paths.spec, spec.token)
         )
         self._extra = {"settings": self._training.model_dump(mode="json")}
-        self._resume()
-        self._reporter = Reporter(paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps)
+        line = self._resume()
+        self._reporter = Reporter(
+            paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps, line=line
+        )
         fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
         self._tell_problems()
 
@@ -116,14 +118,18 @@ class Training:
     def _make_env(self) -> VbotNavigation:
         return env_for(self._training, threads=self._spec.threads.physics, training=True)
 
-    def _resume(self) -> None:
+    def _resume(self) -> dict[str, Any] | None:
+        """Continue from the newest good checkpoint, if there is one; return its line of ``metrics.jsonl``."""
+        line: dict[str, Any] | None = None
         state = self.checkpoints.load_latest()
         if state is not None:
             self.learner.load_state_dict(state)
             self._score.load_state_dict(state["vbot_campaign"]["score"])
+            line = state["vbot_campaign"].get("progress")  # older checkpoints have none
         elif self._spec.warm_start is not None:
             self.learner.warm_start(checkpoint.load(self._spec.warm_start))
         self.checkpoints.forget_after(self.learner.env_steps)
+        return line
 
     def _stop_reason(self) -> str | None:
         if self._stop.received is not None:
@@ -153,7 +159,8 @@ class Training:
         return {name: round(value / total, 4) for name, value in sorted(seconds.items())}
 
     def _checkpoint(self) -> str:
-        extra = {**self._extra, "score": self._score.state_dict()}
+        self._reporter.sync()
+        extra = {**self._extra, "score": self._score.state_dict(), "progress": self._reporter.last_progress}
         return self.checkpoints.save_resume_point(
             self.learner.state_dict(), extra, self._score.last, milestone=self._is_milestone()
         )
