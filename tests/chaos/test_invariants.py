@@ -19,7 +19,7 @@ from vbot_campaign.chaos import invariants
 from vbot_campaign.chaos.campaign import ToyCampaign
 from vbot_campaign.chaos.invariants import Evidence, check_all
 from vbot_campaign.chaos.progress import Repeat
-from vbot_campaign.chaos.toy_study import INTERVAL, ITERATION
+from vbot_campaign.chaos.toy_study import INTERVAL, ITERATION, ITERATIONS
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.study.snapshot import TrialState
 
@@ -87,7 +87,7 @@ def test_a_doubled_line(copied: ToyCampaign, undisturbed: ToyCampaign) -> None:
     edit_metrics(copied, lambda lines: lines.insert(10, lines[9]))
     found = violations(copied, undisturbed)
     assert "trial 0: iteration 10 follows 10" in found["env_steps_grow"]
-    assert found["metrics_equal"][0].endswith(": 83 lines instead of 82")
+    assert found["metrics_equal"][0].endswith(f": {ITERATIONS + 3} lines instead of {ITERATIONS + 2}")
 
 
 def test_a_lost_line(copied: ToyCampaign, undisturbed: ToyCampaign) -> None:
@@ -146,9 +146,9 @@ def test_another_score(copied: ToyCampaign, undisturbed: ToyCampaign) -> None:
 
 
 def test_another_report(copied: ToyCampaign, undisturbed: ToyCampaign) -> None:
-    sql(copied, "UPDATE trial_intermediate_values SET intermediate_value = 0.5 WHERE trial_id = 1 AND step = 8192")
+    sql(copied, "UPDATE trial_intermediate_values SET intermediate_value = 0.5 WHERE trial_id = 1 AND step = 10240")
     (text,) = violations(copied, undisturbed)["scores_equal"]
-    assert text.startswith("trial 0: report at 8,192 is 0.5, not 0.")
+    assert text.startswith("trial 0: report at 10,240 is 0.5, not 0.")
 
 
 def test_a_running_row(copied: ToyCampaign, undisturbed: ToyCampaign) -> None:

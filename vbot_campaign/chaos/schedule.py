@@ -101,9 +101,9 @@ _WEIGHTS = {
     Moment.RESULT: 1,
 }
 
-MIN_GAP, MAX_GAP = 0.02, 0.45
+MIN_GAP, MAX_GAP = 0.01, 0.18
 """Env steps that are trained before a fault, as shares of a trial; less than one interval leaves no new checkpoint."""
-MIN_SECONDS, MAX_SECONDS = 1.0, 4.0
+MIN_SECONDS, MAX_SECONDS = 1.0, 2.5
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ NUM_ENVS = 32
 ROLLOUTS = 16
 ITERATION = NUM_ENVS * ROLLOUTS
 """Env steps of one iteration."""
-ITERATIONS = 80
+ITERATIONS = 200
+"""So many that no trial is trained to its end, and completes, while the supervisor that would prune it is held up."""
 INTERVAL = 6 * ITERATION
 """Env steps between two checkpoints: what an interruption may cost at most."""
 ENV_STEPS = ITERATIONS * ITERATION
