@@ -22,7 +22,7 @@ proc /proc proc rw,nosuid,nodev,noexec,relatime 0 0
 tmpfs /run tmpfs rw,nosuid,nodev,size=13158264k,mode=755 0 0
 filer01:/export/home /home nfs4 rw,relatime,vers=4.2,rsize=1048576,hard,proto=tcp,addr=10.0.0.5 0 0
 /dev/nvme1n1 /home/ada/scratch xfs rw,relatime,attr2,inode64,logbufs=8 0 0
-10.1.0.2@tcp:10.1.0.3@tcp:/work /lustre/work lustre rw,flock,lazystatfs 0 0
+10.1.0.2@tcp:10.1.0.3@tcp:/big /lustre/big lustre rw,flock,lazystatfs 0 0
 //nas/share /mnt/my\\040share cifs rw,relatime,vers=3.1.1,cache=strict,username=ada 0 0
 ada@box: /mnt/box fuse.sshfs rw,nosuid,nodev,relatime,user_id=1000,group_id=1000 0 0
 /dev/sdb1 /data ext4 rw,relatime 0 0
@@ -36,7 +36,7 @@ AFS /afs afs rw,relatime 0 0
 SANDBOX = """\
 none / 9p rw,trans=fd,rfdno=4,wfdno=4,aname=/,dfltuid=4294967294,cache=remote_revalidating 0 0
 none /dev tmpfs rw,mode=0755 0 0
-share /work virtiofs rw,relatime 0 0
+share /srv virtiofs rw,relatime 0 0
 """
 
 CONTAINER = "overlay / overlay rw,relatime,lowerdir=/var/lib/docker/overlay2/l/AB:/x,upperdir=/y,workdir=/z 0 0\n"
@@ -65,7 +65,7 @@ def test_spaces_in_a_mount_point_are_read():
 
 @pytest.mark.parametrize(
     "path",
-    ["/home/x", "/mnt/my share", "/mnt/box/r", "/lustre/work/r", "/data", "/gpfs/r", "/beegfs", "/gluster", "/afs/r"],
+    ["/home/x", "/mnt/my share", "/mnt/box/r", "/lustre/big/r", "/data", "/gpfs/r", "/beegfs", "/gluster", "/afs/r"],
 )
 def test_network_file_systems_are_known(path):
     mount = mount_of(PurePosixPath(path), CLUSTER)
@@ -74,7 +74,7 @@ def test_network_file_systems_are_known(path):
 
 
 @pytest.mark.parametrize(
-    ("path", "table"), [("/", SANDBOX), ("/work/runs", SANDBOX), ("/", CONTAINER), ("/run", CLUSTER)]
+    ("path", "table"), [("/", SANDBOX), ("/srv/runs", SANDBOX), ("/", CONTAINER), ("/run", CLUSTER)]
 )
 def test_sandboxes_containers_and_local_disks_are_usable(path, table):
     mount = mount_of(PurePosixPath(path), table)

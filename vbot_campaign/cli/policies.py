@@ -12,6 +12,11 @@ import typer
 from vbot_campaign.cli.app import DEFAULT_ENVIRONMENT, NoAuditFlag, app, campaign_paths
 from vbot_campaign.errors import SpecError
 
+SpawnOption = Annotated[str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")]
+EnvSettings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="env.* or reward.* setting.")
+]
+
 
 @app.command()
 def train(
@@ -102,12 +107,8 @@ def evaluate(
     physics: Annotated[
         str | None, typer.Option(metavar="ENGINE[,ENGINE]", help="Physics engines (default: as in training).")
     ] = None,
-    spawn: Annotated[
-        str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="env.* or reward.* setting.")
-    ] = None,
+    spawn: SpawnOption = None,
+    settings: EnvSettings = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="Play sampled actions too, next to the mean.")] = False,
     threads: Annotated[int | None, typer.Option(help="Physics threads (default: one per core).", min=1)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
@@ -153,12 +154,8 @@ def play(
     episodes: Annotated[int, typer.Option(help="Episodes.", min=1, max=1000)] = 3,
     seed: Annotated[int, typer.Option(help="Seed of spawns and targets.", min=0)] = 0,
     physics: Annotated[str | None, typer.Option(help="Physics engine (default: as in training).")] = None,
-    spawn: Annotated[
-        str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="env.* or reward.* setting.")
-    ] = None,
+    spawn: SpawnOption = None,
+    settings: EnvSettings = None,
 ) -> None:
     """Play a policy and show what it does: outcomes, film, arrays, paths."""
     from vbot_campaign.playback.opengl import prepare_rendering
