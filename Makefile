@@ -12,7 +12,7 @@ SEED ?= 1
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard chaos test check format bench bench-peers clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard chaos test lint check format bench bench-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -60,11 +60,13 @@ chaos: $(VENV)/.installed ## Prove on this machine that nothing is lost (ROUNDS=
 test: $(VENV)/.installed-dev ## Run all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
-check: $(VENV)/.installed-dev ## Lint, types, layers and the fast tests
+lint: $(VENV)/.installed-dev ## Formatting, lint, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## The same and the fast tests
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow and not browser"
 
 format: $(VENV)/.installed-dev ## Format the code

@@ -71,7 +71,7 @@ def test_a_finished_study_comes_back_as_it_was(walk, tmp_path, capfd):
 
 
 def test_a_backup_while_a_supervisor_runs_is_restored_and_goes_on(paths, tmp_path, monkeypatch):
-    monkeypatch.setenv("TOY_ITERATION_S", "0.02")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.1")  # trial 3 has more than a second left when the backup begins
     monkeypatch.setenv("TOY_PLAN", "{}")
     wanted, files, failures = threading.Event(), [], []
 
@@ -108,7 +108,7 @@ def test_a_backup_while_a_supervisor_runs_is_restored_and_goes_on(paths, tmp_pat
 
 
 def test_an_unfinished_trial_goes_on_from_its_checkpoint(paths, tmp_path, monkeypatch):
-    monkeypatch.setenv("TOY_ITERATION_S", "0.02")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.2")  # seconds are left for the stop to arrive, on a busy machine too
     monkeypatch.setenv("TOY_PLAN", "{}")
 
     def stop_in_the_middle(decision):
@@ -118,6 +118,7 @@ def test_an_unfinished_trial_goes_on_from_its_checkpoint(paths, tmp_path, monkey
     stopped = run_study(paths, study_spec(), **options(paths, progress=stop_in_the_middle))
     unfinished = [trial.number for trial in stopped.snapshot.trials if not trial.state.is_finished]
     assert unfinished
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     elsewhere = CampaignPaths(tmp_path / "elsewhere")
     restore(elsewhere, write_archive(paths, "toy", tmp_path / "toy.tar"))
     export_all(elsewhere, "toy")

@@ -91,6 +91,12 @@ TWO = (Running(0, "cpu:0"), Running(1, "cpu:1"))
         ),
         # one that was asked to stop anyway has its grace
         (Situation(SLOTS, running=(Running(0, "cpu:0", 5.0, 500.0), TWO[1])), []),
+        (Situation(SLOTS, running=(Running(0, "cpu:0", 100.0, 9.0), TWO[1]), watchdog_s=10.0), []),
+        # but not the whole of it when it is silent for longer than any worker that is well
+        (
+            Situation(SLOTS, running=(Running(0, "cpu:0", 11.0, 12.0), TWO[1]), watchdog_s=10.0),
+            [Kill(0, "did not stop within 10 s")],
+        ),
         # on a full disk nothing is started; what runs goes on, and a trial that keeps dying is given up all the same
         (
             Situation(SLOTS, running=TWO[:1], waiting=(Waiting(2), Waiting(3, 3)), free_gb=0.94, min_free_gb=1.0),

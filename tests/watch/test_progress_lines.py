@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -132,3 +134,31 @@ def test_warnings_are_said_once_and_only_when_the_study_has_begun(paths: Campaig
     for _ in range(2):
         lines.update(make_snapshot(trials=()))
     assert output.getvalue().count("WARNING: a bent yardstick") == 1
+
+
+LEFT = """
+import os, sys
+from pathlib import Path
+from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.supervisor import run_study
+from vbot_campaign.watch.progress_lines import ProgressLines
+paths = CampaignPaths(Path(sys.argv[1]))
+with ProgressLines(paths) as lines:
+    outcome = run_study(paths, study_spec(), worker_command=TOY_COMMAND, slots=cpu_slots(), observers=(lines,))
+print("said to nobody")
+print(outcome.reason, file=sys.stderr)
+"""
+
+
+def test_a_study_goes_on_when_nobody_reads_it_any_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.1")  # lines are printed for seconds after the reader has left
+    with subprocess.Popen(
+        [sys.executable, "-c", LEFT, tmp_path / "runs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as study:
+        assert study.stdout is not None
+        assert study.stderr is not None
+        assert "study toy: 4 trials" in study.stdout.readline()
+        study.stdout.close()
+        said = study.stderr.read()
+    assert (study.returncode, said) == (0, "all trials have ended\n")

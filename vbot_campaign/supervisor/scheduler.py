@@ -181,20 +181,24 @@ def _winding_down(now: Situation, reason: str) -> Iterator[Action]:
 def _overdue(now: Situation) -> Iterator[Action]:
     for worker in now.running:
         # One that was silent for so long will hardly stir again, and a frozen one hears nothing but SIGKILL.
-        grace_s = now.grace_s if worker.hung_s is None else min(now.grace_s, now.watchdog_s)
+        hangs = worker.hung_s is not None or worker.silent_s > _limit_s(now, worker)
+        grace_s = min(now.grace_s, now.watchdog_s) if hangs else now.grace_s
         if worker.stopping_s is not None and worker.stopping_s > grace_s:
             yield Kill(worker.trial, f"did not stop within {grace_s:g} s")
 
 
 def _hung(now: Situation) -> Iterator[Action]:
     for worker in now.running:
-        limit_s = now.watchdog_s * (3 if worker.is_slow else 1)
         if worker.stopping_s is not None:
             continue
         if worker.hung_s is not None and worker.hung_s >= DUMP_S:
             yield StopWorker(worker.trial, "hangs")
-        elif worker.hung_s is None and worker.silent_s > limit_s:
+        elif worker.hung_s is None and worker.silent_s > _limit_s(now, worker):
             yield DumpStacks(worker.trial, f"no env step for {worker.silent_s:.0f} s")
+
+
+def _limit_s(now: Situation, worker: Running) -> float:
+    return now.watchdog_s * (3 if worker.is_slow else 1)
 
 
 def _given_up(now: Situation) -> Iterator[Action]:

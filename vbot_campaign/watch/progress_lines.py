@@ -15,6 +15,7 @@ from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.describe import render_warning
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
 from vbot_campaign.watch import units
+from vbot_campaign.watch.console import LastingConsole
 from vbot_campaign.watch.estimate import study_eta_s, trial_progress
 from vbot_campaign.watch.status import by_state, rows_that_fit, status_table
 from vbot_campaign.watch.summary import SHARES, parts_text
@@ -46,7 +47,7 @@ class ProgressLines:
     def __init__(self, paths: CampaignPaths, console: Console | None = None, *, warnings: Sequence[str] = ()) -> None:
         self._paths = paths
         self._warnings = warnings
-        self._console = console or Console()
+        self._console = console or LastingConsole()
         self._snapshot: StudySnapshot | None = None
         self._heartbeat: datetime | None = None
         self._live: Live | None = None

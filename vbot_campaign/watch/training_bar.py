@@ -14,6 +14,7 @@ from vbot_campaign.events import Ended, Result
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.outcomes import EpisodeTotals
 from vbot_campaign.watch import units
+from vbot_campaign.watch.console import LastingConsole
 from vbot_campaign.watch.outcome_table import outcome_table
 from vbot_campaign.watch.program import program
 
@@ -44,7 +45,7 @@ class TrainingBar:
     """A progress bar on a terminal, a line now and then elsewhere."""
 
     def __init__(self, folder: Path, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or LastingConsole()
         self._folder = folder
         self._task: TaskID | None = None
         self._next_line = 0.0
