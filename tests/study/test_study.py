@@ -14,9 +14,9 @@ from vbot_campaign.errors import StudyChangedError, StudyError, StudyNotFoundErr
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.resolve import with_defaults
 from vbot_campaign.study.owner import Owner, process_alive
-from vbot_campaign.study.snapshot import TrialState
+from vbot_campaign.study.snapshot import AlertView, TrialState
 from vbot_campaign.study.storage import open_storage
-from vbot_campaign.study.study import CampaignStudy, load_snapshot, study_names
+from vbot_campaign.study.study import KEPT_ALERTS, CampaignStudy, load_snapshot, study_names
 
 PARTS = {"success_rate": 0.75, "survival_rate": 1.0}
 LINE = {
@@ -222,3 +222,13 @@ def test_a_study_whose_supervisor_is_gone_is_stopped(paths, study):
     assert snapshot.supervisor["pid"] == Owner.here().pid
     assert snapshot.trials[0].state is TrialState.RUNNING
     study.ledger.end_session(session, 1.0)
+
+
+def test_the_newest_alerts_are_kept(study, paths):
+    alerts = [AlertView(f"2026-01-31T00:00:{i:02d}Z", "warning", "low_disk", f"{i} GB", "free some") for i in range(3)]
+    for alert in alerts * 40:
+        study.add_alert(alert)
+    shown = load_snapshot(paths, "toy").alerts
+    assert len(shown) == KEPT_ALERTS == 100
+    assert shown[-3:] == tuple(alerts)
+    assert shown[0] == alerts[2], "twenty of them are gone"

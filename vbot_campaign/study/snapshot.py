@@ -139,6 +139,24 @@ class WarmStartView:
 
 
 @dataclass(frozen=True)
+class AlertView:
+    """Something a person should know about a study."""
+
+    time: str
+    """UTC, ISO."""
+    level: str
+    """``info``, ``warning`` or ``error``."""
+    cause: str
+    """A word by which scripts tell alerts apart, such as ``low_disk``."""
+    message: str
+    """What is the case."""
+    advice: str = ""
+    """What to do about it."""
+    trial: int | None = None
+    """The trial it is about; None where it is about the study or the machine."""
+
+
+@dataclass(frozen=True)
 class StudySnapshot:
     """A study with all its trials."""
 
@@ -158,6 +176,8 @@ class StudySnapshot:
     warm_start: WarmStartView | None = None
     audit: AuditView | None = None
     """None until the audit at the start has come to an end, or where it was left out."""
+    alerts: tuple[AlertView, ...] = ()
+    """The newest ones, the last one last."""
 
     @property
     def best(self) -> TrialView | None:

@@ -24,7 +24,7 @@ from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study import grid, samplers
 from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.pruners import build_pruner
-from vbot_campaign.study.snapshot import AuditView, StudySnapshot, TrialView, WarmStartView
+from vbot_campaign.study.snapshot import AlertView, AuditView, StudySnapshot, TrialView, WarmStartView
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
 from vbot_campaign.study.views import NUM_ENVS, ViewCache, lease_view
 
@@ -33,7 +33,11 @@ STATUS = "status"
 CREATED = "created"
 WARM_START = "warm_start"
 AUDIT = "audit"
+ALERTS = "alerts"
 SKIPPED = "skipped"
+
+KEPT_ALERTS = 100
+"""Newest alerts that are kept in the database; all of them are in ``supervisor.jsonl``."""
 
 DEAD_SUPERVISOR = "its supervisor is gone; resume it"
 
@@ -230,6 +234,17 @@ class CampaignStudy:
         """Store what the audit of the reward found."""
         self._optuna.set_user_attr(AUDIT, asdict(audit))
 
+    @property
+    def alerts(self) -> tuple[AlertView, ...]:
+        """The newest alerts, the last one last."""
+        stored = self.storage.optuna.get_study_user_attrs(self._study_id).get(ALERTS, [])
+        return tuple(AlertView(**alert) for alert in stored)
+
+    def add_alert(self, alert: AlertView) -> None:
+        """Store an alert; the oldest is dropped where there are too many."""
+        kept = [*self.alerts, alert][-KEPT_ALERTS:]
+        self._optuna.set_user_attr(ALERTS, [asdict(alert) for alert in kept])
+
     def definition_stored(self) -> Any:
         """Return the definition as it is in the database now."""
         return self.storage.optuna.get_study_user_attrs(self._study_id)[DEFINITION]
@@ -258,6 +273,7 @@ class CampaignStudy:
             slots=lease.slots if lease is not None and supervisor is not None else (),
             warm_start=self.warm_start,
             audit=self.audit,
+            alerts=self.alerts,
         )
 
     def _status(self, supervised: bool) -> tuple[str, str]:
