@@ -12,7 +12,7 @@ SEED ?= 1
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-motrixsim study resume status dashboard tensorboard chaos test lint check format bench bench-peers clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard up tensorboard chaos test lint check format bench bench-peers clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ status: $(VENV)/.installed ## Show a study (STUDY=quickstart)
 
 dashboard: $(VENV)/.installed ## Open optuna-dashboard on 127.0.0.1
 	@$(VBOT) dashboard
+
+up: $(VENV)/.installed ## Open the dashboard and TensorBoard together (STUDY=quickstart)
+	@$(VBOT) up $(STUDY)
 
 tensorboard: $(VENV)/.installed ## Open TensorBoard on a study's curves (STUDY=quickstart)
 	@$(VBOT) tensorboard $(STUDY)

@@ -55,7 +55,8 @@ def test_the_command_line_starts_without_the_heavy_parts() -> None:
     [
         ("vbot_campaign.supervisor", ("torch", "mujoco")),
         ("vbot_campaign.exporters.mirrors", ("torch", "mujoco")),
-        ("vbot_campaign.watch.status", ("torch", "mujoco")),
+        ("vbot_campaign.watch.status", ("torch", "mujoco", "optuna", "sqlalchemy")),
+        ("vbot_campaign.watch.live", ("torch", "mujoco", "optuna", "sqlalchemy")),
         ("vbot_campaign.worker.attempt", ("optuna", "sqlalchemy")),
     ],
 )
@@ -76,7 +77,7 @@ def test_help_lists_every_command() -> None:
         [sys.executable, "-m", "vbot_campaign.cli", "--help"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0
-    assert commands() <= set(re.findall(r"[a-z]+", done.stdout))
+    assert commands() <= set(re.findall(r"[a-z]+(?:-[a-z]+)*", done.stdout))
 
 
 # --- size -----------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@
     │   └── CheckpointCorruptError  torn, truncated or altered
     ├── PhysicsUnavailableError     an engine whose package is not installed
     ├── RenderingUnavailableError   nothing that can draw or encode pictures
+    ├── NotificationError           a message could not be sent
     ├── FolderBusyError             another process holds the lock of a trial folder
     └── WorkerError                 raised inside a worker, becomes its exit code
         ├── DivergedError           loss, weights or physics are not finite any more
@@ -74,6 +75,10 @@ class PhysicsUnavailableError(CampaignError):
 
 class RenderingUnavailableError(CampaignError):
     """Nothing on this machine can draw without a screen, or encode the video that was asked for."""
+
+
+class NotificationError(CampaignError):
+    """A message could not be sent. Never names an address: those are secrets."""
 
 
 class FolderBusyError(CampaignError):

@@ -32,6 +32,11 @@ from vbot_campaign import fs
 
 EVENT_SCHEMA = 1
 
+STOP_PRUNED = "pruned"
+"""Reason in ``stop.json`` by which a worker knows that its trial ends here and will not be continued."""
+STOP_PAUSED = "paused"
+"""Reason in ``stop.json`` of a trial that may be continued when it is among the best of its rung."""
+
 VOLATILE = frozenset({"time", "timing", "memory", "attempt", "token"})
 """Keys of a metrics line that differ between two runs of the same training."""
 
@@ -119,7 +124,7 @@ def request_stop(path: Path, reason: str, token: str) -> None:
 
     Args:
         path: `TrialPaths.stop_request`.
-        reason: ``pruned``, ``stop``, or a sentence; the worker repeats it in its result.
+        reason: ``pruned``, ``paused``, ``stop``, or a sentence; the worker repeats it in its result.
         token: Token of the attempt that is meant; other attempts ignore the request.
     """
     fs.write_json(path, {"v": EVENT_SCHEMA, "reason": reason, "token": token, "time": utc_now()})

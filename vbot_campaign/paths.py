@@ -42,6 +42,12 @@ def name_problem(name: str) -> str | None:
     return None
 
 
+def is_inside(path: str) -> bool:
+    """Tell whether a relative path with forward slashes stays inside the folder that it starts from, anywhere."""
+    plain = path != "" and path.isprintable() and "\\" not in path and ":" not in path
+    return plain and all(part not in ("", ".", "..") for part in path.split("/"))
+
+
 @dataclass(frozen=True)
 class CampaignPaths:
     """What lies directly in ``runs/``."""
@@ -73,6 +79,26 @@ class CampaignPaths:
         """Folder of the copies of the database that a supervisor makes."""
         return self.backups / "auto"
 
+    @property
+    def reward_library(self) -> Path:
+        """Folder of reward weights that were kept, with what they achieved."""
+        return self.root / "reward_library"
+
+    def reward(self, name: str) -> Path:
+        """An entry of the reward library.
+
+        Raises:
+            SpecError: The name could lead out of the folder.
+        """
+        if (problem := name_problem(name)) is not None:
+            raise SpecError(f"reward library: {problem}")
+        return self.reward_library / f"{name}.yaml"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the files that the dashboard shows beside trials, of all studies."""
+        return self.root / "artifacts"
+
     def study(self, name: str) -> StudyPaths:
         """Return the paths of one study.
 
@@ -83,9 +109,54 @@ class CampaignPaths:
             raise SpecError(f"study {problem}")
         return StudyPaths(self.root / name)
 
+    def plan(self, name: str) -> PlanPaths:
+        """Return the paths of a campaign of several stages.
+
+        Raises:
+            SpecError: The name could lead out of the runs folder.
+        """
+        if (problem := name_problem(name)) is not None:
+            raise SpecError(f"campaign {problem}")
+        return PlanPaths(self.root / name)
+
     def single_run(self, environment: str, now: datetime | None = None) -> TrialPaths:
         """Return the folder of a new training without a study."""
         return TrialPaths(self.root / environment / f"{timestamp(now)}_PPO")
+
+
+@dataclass(frozen=True)
+class PlanPaths:
+    """What lies in ``runs/<plan>/``, the folder of a campaign of several stages; its studies have their own."""
+
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        """Mirror: stages, gates, what they cost, where their policies are."""
+        return self.root / "campaign_state.yaml"
+
+    @property
+    def steps(self) -> Path:
+        """Every step with its outcome, one JSON line each."""
+        return self.root / "campaign.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever runs the campaign."""
+        return self.root / ".campaign.lock"
+
+    @property
+    def stop_request(self) -> Path:
+        """Present when someone asked the campaign to stop."""
+        return self.root / "stop.json"
+
+    def best_policy(self, number: int, stage: str) -> Path:
+        """Back-up of the policy that a stage hands on."""
+        return self.root / "stages" / f"{number}_{stage}" / "best_agent.pt"
+
+    def last_policy(self, number: int, stage: str) -> Path:
+        """Back-up of the checkpoint at the end of the training that it is from."""
+        return self.root / "stages" / f"{number}_{stage}" / "last_agent.pt"
 
 
 @dataclass(frozen=True)
@@ -93,6 +164,11 @@ class StudyPaths:
     """What lies in ``runs/<study>/``."""
 
     root: Path
+
+    @property
+    def campaign(self) -> CampaignPaths:
+        """The runs folder that it lies in."""
+        return CampaignPaths(self.root.parent)
 
     @property
     def automl_state(self) -> Path:
@@ -115,6 +191,15 @@ class StudyPaths:
         return self.root / "report.html"
 
     @property
+    def report_markdown(self) -> Path:
+        """The same as Markdown."""
+        return self.root / "report.md"
+
+    def policy_evaluation(self, sha256: str, physics: str) -> Path:
+        """What one policy did in one engine; the name is the hash of its checkpoint, so it is never out of date."""
+        return self.root / "evaluations" / f"{sha256}_{physics}.json"
+
+    @property
     def decisions(self) -> Path:
         """Every decision of the supervisor with its reason, one JSON line each."""
         return self.root / "supervisor.jsonl"
@@ -123,6 +208,11 @@ class StudyPaths:
     def supervisor_lock(self) -> Path:
         """Held by the live supervisor of the study."""
         return self.root / ".supervisor.lock"
+
+    @property
+    def queue_lock(self) -> Path:
+        """Held by whoever puts trials into the study's queue."""
+        return self.root / ".queue.lock"
 
     @property
     def stop_request(self) -> Path:
@@ -202,6 +292,16 @@ class TrialPaths:
     def stop_request(self) -> Path:
         """Present when the supervisor wants the worker to stop."""
         return self.root / "stop.json"
+
+    @property
+    def path_plot(self) -> Path:
+        """The paths of a few episodes of the trial's policy, seen from above."""
+        return self.root / "paths.png"
+
+    @property
+    def rollout(self) -> Path:
+        """A short film of one of them."""
+        return self.root / "rollout.gif"
 
     @property
     def log(self) -> Path:

@@ -37,7 +37,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
         asks.append(_ms(study.ask))
         for point in range(1, POINTS + 1):
             reports.append(_ms(study.report, number, BUDGET * point // POINTS, 0.01 * point))
-            decisions.append(_ms(study.should_prune, number))
+            decisions.append(_ms(study.prune_reason, number))
         study.complete(number, 0.3, None, None)
     pictures = [_ms(study.snapshot) for _ in range(20)]
     study.close()

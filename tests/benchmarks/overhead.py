@@ -33,7 +33,7 @@ class Handover:
 def measure(folder: Path, quick: bool) -> list[Row]:
     """Run a study of trials of about two seconds, in which starting and stopping is all there is to see."""
     campaign = Campaign(folder)
-    changes = {"budget": {"trials": 6 if quick else 12}, "workers": {"num_envs": 32, "slots": 2}}
+    changes = {"budget": {"trials": 6 if quick else 12}, "workers": {"num_envs": 32, "slots": 2, "recording": "none"}}
     cpu, wall = _run(campaign, campaign.write(**changes))
     trials = campaign.snapshot().trials
     handovers = [_handover(campaign, old, new) for old, new in _neighbours(trials)]

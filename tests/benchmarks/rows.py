@@ -24,7 +24,7 @@ class Row:
         """The promise that the figure is held to, in words; None where there is none."""
         if self.floor is not None:
             return f"at least {self.floor:,.0f}"
-        return f"below {self.ceiling:,.0f}" if self.ceiling is not None else None
+        return f"below {self.ceiling:,g}" if self.ceiling is not None else None
 
     @property
     def holds(self) -> bool:

@@ -11,7 +11,8 @@ import yaml
 from tests.support.stored_study import store_study
 from vbot_campaign import fs
 from vbot_campaign.errors import StudyNotFoundError
-from vbot_campaign.exporters import export_all, verify
+from vbot_campaign.exporters.mirrors import export_all
+from vbot_campaign.exporters.verify import verify
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import load_snapshot
 from vbot_campaign.study.study import close_readers

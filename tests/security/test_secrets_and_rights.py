@@ -12,7 +12,7 @@ import pytest
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
 from vbot_campaign import fs
 from vbot_campaign.errors import StorageError
-from vbot_campaign.exporters import MirrorExporter
+from vbot_campaign.exporters.mirrors import MirrorExporter
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.archive import write_archive
 from vbot_campaign.study.backup import make_automatic_backup

@@ -43,7 +43,7 @@ BAD: dict[str, tuple[str, str, int, list[str]]] = {
     "study name of the database": ("study: tiny", "study: campaign.db", 1, ["name of a file"]),
     "unknown environment": ("section001", "section01", 2, ["environment: 'vbot_navigation_section01'", "section001'?"]),
     "unknown physics": ("mujoco", "mujocco", 3, ["physics: 'mujocco'", "Did you mean 'mujoco'?"]),
-    "unknown sampler": ("name: tpe", "name: tpee", 9, ["sampler.name: 'tpee'", "tpe, random, grid, cmaes, gp"]),
+    "unknown sampler": ("name: tpe", "name: tpee", 9, ["sampler.name: 'tpee'", "tpe, random, grid, cmaes, gp, queue"]),
     "unknown pruner": ("name: median", "name: medain", 10, ["pruner.name: 'medain'", "Did you mean 'median'?"]),
     "unknown PPO setting": ("learning_rate:", "learnign_rate:", 13, ["no such PPO setting", "'learning_rate'"]),
     "unknown reward term": ("arrival_bonus", "arival_bonus", 17, ["no such reward term", "'arrival_bonus'"]),
@@ -53,7 +53,7 @@ BAD: dict[str, tuple[str, str, int, list[str]]] = {
     # Objective, budget, sampler, pruner
     "zero trials": (BUDGET, "{trials: 0}", 5, ["budget.trials: 0", "at least 1"]),
     "negative hours": (BUDGET, "{hours: -1}", 5, ["budget.hours: -1", "above 0"]),
-    "no budget": (BUDGET, "{}", 5, ["budget: sets no limit", "trials, hours, env_steps"]),
+    "no budget": (BUDGET, "{}", 5, ["budget: sets no limit", "trials, hours, gpu_hours, env_steps"]),
     "empty objective": (
         "objective:\n  success_rate: 0.6\n  goal_progress: {weight: 0.4}",
         "objective: {}",
@@ -62,6 +62,19 @@ BAD: dict[str, tuple[str, str, int, list[str]]] = {
     ),
     "reward score without scale": ("success_rate", "episode_reward_mean", 7, ["needs a scale", "{weight: 0.6, scale:"]),
     "zero weight": ("success_rate: 0.6", "success_rate: 0", 7, ["objective.success_rate: 0", "above 0"]),
+    "pause without rungs": ("{name: median}", "{name: median, pause: true}", 10, ["'median' has no rungs to pause at"]),
+    "pause on a dry run": (
+        "{name: median}",
+        "{name: successive_halving, pause: true, dry_run: true}",
+        10,
+        ["pruner.dry_run: stops nothing, and pause does"],
+    ),
+    "pause with patience": (
+        "{name: median}",
+        "{name: successive_halving, pause: true, patience: 2}",
+        10,
+        ["pruner.patience: is for trials that are stopped"],
+    ),
     "threshold without bounds": ("{name: median}", "{name: threshold}", 10, ["threshold needs lower"]),
     "threshold without room": (
         "{name: median}",

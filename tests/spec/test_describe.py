@@ -82,6 +82,10 @@ def test_warnings(old: str, new: str, words: str) -> None:
     assert words in found.warnings[0]
 
 
+def test_a_single_trial_is_not_warned_of_what_takes_several() -> None:
+    assert plan(("trials: 10", "trials: 1")).warnings == ()
+
+
 def test_the_text_has_everything_and_fits_a_terminal() -> None:
     text = render(plan(("success_rate: 0.6", "episode_reward_mean: {weight: 0.6, scale: 100}")))
     assert max(len(line) for line in text.splitlines()) <= 80

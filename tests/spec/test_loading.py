@@ -12,6 +12,8 @@ from tests.support.study_text import STUDY, study_text, write_study
 from vbot_campaign import fs
 from vbot_campaign.errors import SpecError
 from vbot_campaign.spec.counts import parse_count
+from vbot_campaign.spec.document import read_document
+from vbot_campaign.spec.kinds import get_kind, kind_of
 from vbot_campaign.spec.loading import (
     build_training,
     definition,
@@ -24,7 +26,8 @@ from vbot_campaign.spec.loading import (
 from vbot_campaign.spec.resolve import prior_point, resolve_training
 from vbot_campaign.spec.training import TrialSpec
 
-STUDIES = Path(__file__).parents[2] / "studies"
+FILES = sorted((Path(__file__).parents[2] / "studies").glob("*.yaml"))
+STUDIES = [file for file in FILES if kind_of(read_document(file).value) is get_kind("study")]
 ENVIRONMENT = "vbot_navigation_section001"
 
 
@@ -43,7 +46,7 @@ def test_a_study_has_what_its_file_says(tmp_path: Path) -> None:
     assert study.objective.terms()["goal_progress"].weight == 0.4
 
 
-@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", STUDIES, ids=lambda file: file.stem)
 def test_the_studies_that_come_along_are_valid(file: Path) -> None:
     study = load_study(file)
     assert study.study == file.stem
@@ -56,7 +59,7 @@ def test_the_studies_that_come_along_are_valid(file: Path) -> None:
     "text",
     [
         STUDY,
-        *(file.read_text(encoding="utf-8") for file in sorted(STUDIES.glob("*.yaml"))),
+        *(file.read_text(encoding="utf-8") for file in STUDIES),
         study_text(
             ("{type: choice, values: [16, 24, 32], prior: 24}", "{type: choice, values: [24, 16], when: 'true'}")
         ),

@@ -39,8 +39,10 @@ def test_every_reference_leads_somewhere() -> None:
 def test_names_of_all_groups_are_offered() -> None:
     properties = json_schema()["properties"]
     environment = get_environment("vbot_navigation_section001")
-    for section in ("search_space", "fixed"):
-        groups = properties[section]["properties"]
+    space, reference = properties["search_space"]["anyOf"]
+    assert reference == {"$ref": "#/$defs/SearchSpaceReference"}
+    for section in (space, properties["fixed"]):
+        groups = section["properties"]
         assert set(groups["ppo"]["properties"]) == set(PpoSettings.model_fields)
         assert set(groups["reward"]["properties"]) == set(environment.rewards)
         assert set(groups["env"]["properties"]) == set(environment.settings)

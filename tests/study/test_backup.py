@@ -21,7 +21,8 @@ from tests.support.snapshots import make_spec
 from tests.support.stored_study import store_study
 from vbot_campaign import fs
 from vbot_campaign.errors import StorageError
-from vbot_campaign.exporters import MirrorExporter, export_all, verify
+from vbot_campaign.exporters.mirrors import MirrorExporter, export_all
+from vbot_campaign.exporters.verify import verify
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import backup as backup_module
 from vbot_campaign.study.archive import check_archive, write_archive

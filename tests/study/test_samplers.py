@@ -207,6 +207,23 @@ def test_a_diverged_trial_is_shown_as_infeasible_with_the_worst_score_and_keeps_
     assert all("constraints" not in key for trial in history for key in trial.system_attrs)
 
 
+def test_a_trial_that_is_paused_at_a_rung_is_shown_as_pruned_there():
+    drawn = samplers.draw(study_spec(), [])
+    paused, promoted = told(drawn, 0, 0.1), told(drawn, 1, 0.1)
+    for trial, rung in (
+        (paused, {"passed": 0, "paused": "paused at rung 1", "env_step": 2000}),
+        (promoted, {"passed": 1, "paused": None, "env_step": None}),
+    ):
+        trial.state, trial.datetime_complete, trial.value = optuna.trial.TrialState.RUNNING, None, None
+        trial.intermediate_values = {1000: 0.2, 2000: 0.4, 3000: 0.6}
+        trial.user_attrs = {"rung": rung}
+    shown = samplers.as_shown([paused, promoted])
+    assert [trial.state.name for trial in shown] == ["PRUNED", "RUNNING"]
+    assert (shown[0].value, shown[0].intermediate_values) == (0.4, {1000: 0.2, 2000: 0.4}), "not how far it ran on"
+    assert (paused.state.name, paused.value, len(paused.intermediate_values)) == ("RUNNING", None, 3)
+    assert samplers.draw(study_spec(sampler={"name": "tpe", "startup_trials": 1}), [paused, promoted]) is not None
+
+
 @pytest.mark.parametrize("name", ["tpe", "random", "cmaes", "gp"])
 def test_every_sampler_draws_after_trials_that_diverged(name):
     code = (

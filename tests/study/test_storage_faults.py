@@ -34,7 +34,8 @@ from tests.support.faults import (
 from tests.support.stored_study import store_study
 from vbot_campaign import fs
 from vbot_campaign.errors import StorageError, StudyBusyError
-from vbot_campaign.exporters import MirrorExporter, export_all, verify
+from vbot_campaign.exporters.mirrors import MirrorExporter, export_all
+from vbot_campaign.exporters.verify import verify
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import storage as storage_module
 from vbot_campaign.study.backup import make_automatic_backup
@@ -240,7 +241,7 @@ def test_tables_of_a_newer_version_of_this_program(paths, capfd):
     change(paths, "UPDATE campaign_schema SET version = 99")
     for line in ("resume walk", "status walk", "backup walk"):
         error = refused(capfd, "--runs", paths.root, *line.split())
-        assert "newer vbot-campaign (tables of version 99, this program knows 1). Install the newer program." in error
+        assert "newer vbot-campaign (tables of version 99, this program knows 2). Install the newer program." in error
 
 
 def test_tables_of_a_newer_optuna(paths, capfd):

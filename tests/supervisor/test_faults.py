@@ -10,7 +10,17 @@ import time
 import pytest
 
 from tests.support.builders import cpu_slots
-from tests.support.toy_study import actions, alerts, decisions, live_workers, resume, run, states, wait_until
+from tests.support.toy_study import (
+    actions,
+    alert_lines,
+    alerts,
+    decisions,
+    live_workers,
+    resume,
+    run,
+    states,
+    wait_until,
+)
 from vbot_campaign import fs
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.study.owner import Owner
@@ -153,9 +163,11 @@ def test_a_worker_without_a_new_env_step_is_ended_and_followed_by_another(paths,
     assert actions(paths, 0)[7:11] == ["alert", "stopping", "died", "started"]
     (alert,) = alerts(paths)
     assert alert == (
-        f"error: {first.reason}: the worker is ended and another goes on from the last checkpoint, "
+        f"{first.reason}: the worker is ended and another goes on from the last checkpoint, "
         "its stacks are in worker.log"
     )
+    line = alert_lines(paths)[0]
+    assert (line["level"], line["cause"], line["trial"], line["attempt"]) == ("error", "hang", 0, 1)
     assert "_misbehave" in folder_of(paths, trial).log.read_text(), "where it hung"
 
 
@@ -266,6 +278,8 @@ def test_a_disk_without_room_holds_new_attempts_back_until_there_is_some(small_d
     assert first.endswith("GB are free in the runs folder, less than workers.min_free_gb (0.01): no attempt is started")
     assert second.endswith("GB are free in the runs folder: attempts are started again")
     assert [d["action"] for d in decisions(small_disk)][:3] == ["alert", "alert", "asked"]
+    levels = [(line["level"], line["cause"]) for line in alert_lines(small_disk)]
+    assert levels == [("warning", "low_disk"), ("info", "low_disk"), ("info", "finished")]
 
 
 def test_a_study_that_waits_for_room_says_so_once_and_can_be_stopped(paths, toy):

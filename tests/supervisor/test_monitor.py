@@ -13,6 +13,7 @@ from vbot_campaign.spec.outcomes import EpisodeTotals
 from vbot_campaign.spec.resolve import resolve_training
 from vbot_campaign.study.storage import open_storage
 from vbot_campaign.study.study import CampaignStudy
+from vbot_campaign.supervisor.alerts import Alert
 from vbot_campaign.supervisor.monitor import TrialMonitor
 
 
@@ -52,6 +53,10 @@ def progress(iteration, success=5, memory=50.0, attempt=1):
         "timing": {"env_steps_per_s": 100.0 * iteration},
         "memory": {"rss_mb": memory, "device_mb": None},
     }
+
+
+def many_episodes(iteration, success):
+    return {**progress(iteration), "episodes": EpisodeTotals(finished=100, success=success).as_dict()}
 
 
 def log(folder, *lines):
@@ -108,12 +113,26 @@ def test_lines_of_another_worker_that_are_incomplete_or_torn_are_passed_over(stu
     assert study.trial(0).env_steps == 1000
 
 
-def test_alerts_are_passed_on_once(study, folder):
+def test_alerts_are_passed_on_with_the_time_that_tells_them_apart(study, folder):
     follow = monitor(study, folder)
-    log(folder, {"kind": "alert", "level": "warning", "cause": "kl", "message": "KL is large", "time": "t1"})
-    assert follow.poll().alerts == ["warning: KL is large"]
+    log(folder, {"kind": "alert", "level": "error", "cause": "kl", "message": "KL is large", "time": "t1"})
+    log(folder, {"kind": "alert", "level": "loud", "time": "t2"})
+    first, second = follow.poll().alerts
+    assert first == Alert("error", "kl", "KL is large", trial=0, told_at="t1", once=True)
+    assert (second.level, second.cause, second.message) == ("warning", "worker", "worker")
+    assert first.key != second.key
     fs.write_text(folder.metrics, folder.metrics.read_text())
-    assert follow.poll().alerts == []
+    assert [alert.key for alert in follow.poll().alerts] == [first.key, second.key], "whoever tells them knows them"
+
+
+def test_the_curve_is_handed_on_to_the_rules(study, folder):
+    follow = monitor(study, folder)
+    curve = [*range(10, 100, 10), 90, 90, 60, 30, 20, 10]
+    log(folder, *[progress(i, success=success / 10) for i, success in enumerate(curve, start=1)])
+    assert [alert.cause for alert in follow.poll().alerts] == [], "10 episodes an iteration are too few"
+    log(folder, *[many_episodes(i, share) for i, share in enumerate(curve, start=len(curve) + 1)])
+    (alert,) = follow.poll().alerts
+    assert (alert.cause, alert.trial, alert.stop) == ("collapse", 0, False)
 
 
 def test_checkpoints_are_booked_with_their_path_in_the_study(study, folder):

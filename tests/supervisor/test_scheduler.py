@@ -9,10 +9,12 @@ from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.scheduler import (
     Ask,
     DumpStacks,
+    EndPaused,
     Finish,
     GiveUp,
     Kill,
     Pause,
+    Promote,
     Running,
     Situation,
     Start,
@@ -25,6 +27,11 @@ from vbot_campaign.supervisor.scheduler import (
 
 SLOTS = ("cpu:0", "cpu:1")
 TWO = (Running(0, "cpu:0"), Running(1, "cpu:1"))
+PAUSED = "paused at rung 1 (score 0.3100, 4th of 9; 3 go on)"
+
+
+def paused(trial, turn=None):
+    return Waiting(trial, paused=PAUSED, promotable=turn)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,25 @@ TWO = (Running(0, "cpu:0"), Running(1, "cpu:1"))
             Situation(SLOTS[:1], waiting=(Waiting(2, 3), Waiting(4, 2))),
             [GiveUp(2, "3 attempts died"), Start(4, "cpu:0")],
         ),
+        # a trial that is paused at a rung leaves its slot to the next, until it is among the best there
+        (Situation(SLOTS[:1], waiting=(paused(3),)), [Ask("cpu:0")]),
+        (Situation(SLOTS[:1], waiting=(paused(3, 0),)), [Promote(3, "cpu:0")]),
+        (Situation(SLOTS, waiting=(paused(3, 1), paused(7, 0), paused(5))), [Promote(7, "cpu:0"), Promote(3, "cpu:1")]),
+        (Situation(SLOTS, waiting=(paused(3, 0), paused(5))), [Promote(3, "cpu:0"), Ask("cpu:1")]),
+        (Situation(SLOTS[:1], waiting=(paused(3, 0), Waiting(6))), [Start(6, "cpu:0")]),
+        (Situation(SLOTS, running=TWO, waiting=(paused(3, 0),)), []),
+        # while one runs, it may come to the rung and let a paused one go on
+        (Situation(SLOTS, running=TWO[:1], waiting=(paused(3),), may_ask=False), []),
+        (Situation(SLOTS[:1], waiting=(paused(3), Waiting(6)), may_ask=False), [Start(6, "cpu:0")]),
+        (Situation(SLOTS[:1], waiting=(paused(3), paused(4, 0)), may_ask=False), [Promote(4, "cpu:0")]),
+        (
+            Situation(SLOTS, waiting=(paused(3), paused(4)), may_ask=False),
+            [EndPaused(3, f"{PAUSED}; no more trials come"), EndPaused(4, f"{PAUSED}; no more trials come")],
+        ),
+        # paused trials can be resumed after hours that ran out, as interrupted ones
+        (Situation(SLOTS, waiting=(paused(3),), used_up="1 h", may_ask=False), [Finish("stopped", "1 h")]),
+        (Situation(SLOTS, waiting=(paused(3, 0),), stop=Stop.ASK, stop_reason="SIGINT"), [Finish("stopped", "SIGINT")]),
+        (Situation(SLOTS, waiting=(paused(3, 0),), free_gb=0.5, min_free_gb=1.0, paused=True), []),
         # nothing more to ask
         (Situation(SLOTS, may_ask=False), [Finish("finished", "all trials have ended")]),
         (Situation(SLOTS, running=TWO[:1], may_ask=False), []),

@@ -140,7 +140,8 @@ def test_workers_that_run_already_keep_their_slots(held, slots, kept):
 
 def test_a_worker_sees_its_gpu_and_its_threads_only():
     slot = Slot("gpu:1", "cuda:0", B, ThreadSettings(torch=8, physics=8))
-    environ = worker_environment(slot, ThreadSettings(torch=2, physics=2), {"HOME": "/h", "OMP_NUM_THREADS": "64"})
+    inherited = {"HOME": "/h", "OMP_NUM_THREADS": "64", "VBOT_CAMPAIGN_NOTIFY": "json://user:secret@host"}
+    environ = worker_environment(slot, ThreadSettings(torch=2, physics=2), inherited)
     assert environ == {
         "HOME": "/h",
         "CUDA_VISIBLE_DEVICES": B,

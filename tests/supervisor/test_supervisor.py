@@ -85,6 +85,22 @@ def test_losers_are_pruned_and_keep_their_last_score(paths, toy):
         assert "pruning" in actions(paths, trial.number)
 
 
+def test_a_dry_run_stops_nothing_and_notes_what_it_would_have(paths, toy):
+    toy(iteration_s=0.02)
+    pruner = {"name": "threshold", "lower": 0.27, "warmup": 0.5, "dry_run": True}
+    outcome = run(paths, budget={"trials": 6}, pruner=pruner)
+    assert states(outcome) == [COMPLETE] * 6
+    noted = [trial for trial in outcome.snapshot.trials if trial.would_prune is not None]
+    assert noted
+    assert outcome.snapshot.trials[0] not in noted
+    for trial in noted:
+        found = trial.would_prune
+        assert found.env_step >= 15_000
+        assert trial.reports[found.env_step] < 0.27
+        assert found.reason.startswith("threshold pruner: score 0.")
+        assert actions(paths, trial.number).count("would_prune") == 1
+
+
 def test_a_raised_budget_goes_on_where_the_study_ended(paths, toy):
     run(paths, budget={"trials": 2})
     outcome = run(paths, budget={"trials": 3})

@@ -95,3 +95,23 @@ def test_failures_are_of_one_kind_by_the_line_that_names_the_exception():
     assert kind("failed", "a") != kind("invalid", "a")
     assert kind("invalid", "trials/0003: bad\nmore") == kind("invalid", "trials/0017: bad\nless")
     assert kind("failed", "<Env at 0x7f3a>") == kind("failed", "<Env at 0x9bc1d>")
+
+
+@pytest.mark.parametrize(
+    ("written", "code", "end", "fate"),
+    [
+        (result("stopped", "paused"), 0, ASKED, Fate.PAUSED),
+        # it did not stop in time and was killed, or the study was stopped meanwhile
+        (None, -9, ASKED, Fate.PAUSED),
+        (result("stopped", "SIGTERM"), 0, ASKED, Fate.PAUSED),
+        # it reached its end before it saw the request
+        (result("finished", score=0.5), 0, ASKED, Fate.COMPLETE),
+        (result("diverged", "loss is nan"), 10, ASKED, Fate.FAILED),
+        (result("out_of_memory", "CUDA"), 11, ASKED, Fate.OUT_OF_MEMORY),
+        (None, -9, HUNG, Fate.DIED),
+    ],
+)
+def test_a_paused_trial_waits_and_has_not_died(written, code, end, fate):
+    verdict = judge(written, Ending(code=code, words="in words", **end), is_paused=True)
+    assert verdict.fate is fate
+    assert Fate.PAUSED.goes_on

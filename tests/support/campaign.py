@@ -52,7 +52,7 @@ def tiny_study(**changes: Any) -> dict[str, Any]:
             "reward": {"forward_velocity": {"type": "uniform", "low": 1.0, "high": 2.5}},
         },
         "fixed": {"ppo": TINY["ppo"], "env": TINY["env"]},
-        "workers": {"num_envs": TINY["num_envs"], "slots": 1},
+        "workers": {"num_envs": TINY["num_envs"], "slots": 1, "recording": "none"},
         "checkpoints": TINY["checkpoints"],
         "evaluation": TINY["evaluation"],
         "report_points": TINY["report_points"],

@@ -27,7 +27,8 @@ from vbot_campaign.errors import CampaignError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.supervisor import resume_study, run_study
 root, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
-options = dict(worker_command=TOY_COMMAND, slots=cpu_slots(), poll_s=0.02, grace_s=20.0)
+slots = cpu_slots(int(sys.argv[3]))
+options = dict(worker_command=TOY_COMMAND, slots=slots, poll_s=0.02, grace_s=20.0)
 try:
     if overrides is None:
         outcome = resume_study(CampaignPaths(root), "toy", **options)
@@ -61,9 +62,9 @@ def resume(paths: CampaignPaths, **overrides: Any) -> Outcome:
     return resume_study(paths, "toy", **options(**overrides))
 
 
-def start(paths: CampaignPaths, overrides: dict[str, Any] | None) -> subprocess.Popen[str]:
+def start(paths: CampaignPaths, overrides: dict[str, Any] | None, *, slots: int = 2) -> subprocess.Popen[str]:
     """Start a supervisor in its own process; ``None`` resumes."""
-    command = [sys.executable, "-c", DRIVER, str(paths.root), json.dumps(overrides)]
+    command = [sys.executable, "-c", DRIVER, str(paths.root), json.dumps(overrides), str(slots)]
     environ = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -85,8 +86,13 @@ def actions(paths: CampaignPaths, trial: int | None = None) -> list[str]:
 
 
 def alerts(paths: CampaignPaths) -> list[str]:
-    """Return what a person was told."""
-    return [d["reason"] for d in decisions(paths) if d["action"] == "alert"]
+    """Return what a person was told before the end."""
+    return [a["reason"] for a in alert_lines(paths) if a["cause"] not in ("finished", "stopped")]
+
+
+def alert_lines(paths: CampaignPaths) -> list[dict[str, Any]]:
+    """Return the log's lines of all alerts."""
+    return [d for d in decisions(paths) if d["action"] == "alert"]
 
 
 def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:

@@ -9,7 +9,10 @@ everything but SIGKILL from the start), ``doze`` (until a SIGTERM), ``freeze`` (
 (counts one up in ``TOY_OOM_COUNTER`` as the kernel does, and SIGKILL), ``fenced``, ``sigterm`` (to itself), ``failed``,
 ``invalid``, ``diverged``, ``out_of_memory``; at the end ``scoreless``; at the start ``exit at start N`` and
 ``sigterm at start``. It prints its stacks on SIGUSR1.
-``TOY_ITERATION_S`` is the duration of an iteration.
+Behaviours of the whole curve: ``collapse`` (the success falls from the middle on), ``gamed`` (and the reward rises all
+the same), ``lazy`` (no step towards the goal, ever), ``slow`` (half a second for each iteration).
+``TOY_ITERATION_S`` is the duration of an iteration. ``TOY_LUCK`` is the share of its success that the unluckiest
+training seed costs.
 """
 
 from __future__ import annotations
@@ -73,7 +76,7 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
     steps = training["num_envs"] * training["ppo"]["rollouts"]
     iteration, before = _resume(folder)
     last = iteration - (before - training["env_steps"]) // steps
-    pause = float(os.environ.get("TOY_ITERATION_S", "0.01"))
+    pause = 0.5 if behaviour == "slow" else float(os.environ.get("TOY_ITERATION_S", "0.01"))
     begin, env_steps = iteration, before
     if behaviour == "sigterm at start":
         return _result(spec, Ended.STOPPED, "SIGTERM", iteration, env_steps)
@@ -81,7 +84,7 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
         iteration += 1
         env_steps = before + (iteration - begin) * steps
         time.sleep(pause)
-        _log_progress(folder, spec, iteration, last, env_steps)
+        _log_progress(folder, spec, iteration, env_steps, _curve(behaviour, iteration / last))
         if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
             _checkpoint(folder, spec, iteration, env_steps)
         if (
@@ -138,18 +141,29 @@ def _result(spec: dict[str, Any], state: Ended, reason: str, iteration: int, env
 
 
 def _episodes(spec: dict[str, Any], share: float) -> EpisodeTotals:
-    success = round(EPISODES * quality(spec["parameters"]) * share)
+    luck = float(os.environ.get("TOY_LUCK", "0")) * (spec["training"]["seed"] % 7) / 6
+    success = round(EPISODES * quality(spec["parameters"]) * share * (1 - luck))
     return EpisodeTotals(
         finished=EPISODES, success=success, reached=success, timed_out=EPISODES - success, goal_progress=success,
         time_to_goal=5.0 * EPISODES, length=800.0 * EPISODES, reward=3.0 * success,
     )  # fmt: skip
 
 
-def _log_progress(folder: TrialPaths, spec: dict[str, Any], iteration: int, last: int, env_steps: int) -> None:
+def _curve(behaviour: str, share: float) -> tuple[float, float]:
+    """Return the shares of the final success rate and of the final reward at a share of the training."""
+    falling = share if share <= 0.5 else 0.25
+    success = {"lazy": 0.0, "collapse": falling, "gamed": falling}.get(behaviour, share)
+    return success, share if behaviour == "gamed" else success
+
+
+def _log_progress(
+    folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int, shares: tuple[float, float]
+) -> None:
+    success, reward = shares
     line = {
         "v": 1, "kind": "progress", "time": events.utc_now(), "attempt": spec["attempt"], "token": spec["token"],
         "iteration": iteration, "env_steps": env_steps,
-        "episodes": _episodes(spec, iteration / last).as_dict(),
+        "episodes": {**_episodes(spec, success).as_dict(), "reward": 3.0 * EPISODES * reward},
         "timing": {"env_steps_per_s": 50_000.0}, "memory": {"rss_mb": 40.0 + iteration, "device_mb": None},
     }  # fmt: skip
     fs.append_line(folder.metrics, line)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from tests.support import toy_study
 from tests.support.snapshots import EVALUATION, PARTS, STEPS, make_spec
-from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.study import open_storage
-from vbot_campaign.study.study import CampaignStudy
+from tests.support.stored_study import store_study
+from vbot_campaign.exporters.dashboard import export_dashboard
+from vbot_campaign.paths import CampaignPaths, TrialPaths
+from vbot_campaign.study import load_snapshot, open_storage
+from vbot_campaign.study.study import CampaignStudy, close_readers
+from vbot_campaign.watch import tensorboard
+from vbot_campaign.watch.address import free_port
 from vbot_campaign.watch.dashboard import open_dashboard
+from vbot_campaign.worker.board import Board
 
 pytest.importorskip("selenium", reason="pip install selenium")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -50,13 +60,21 @@ def paths(tmp_path: Path) -> CampaignPaths:
 @pytest.fixture
 def url(paths: CampaignPaths) -> Iterator[str]:
     """Serve the dashboard and return the address of the study's page."""
+    with serving(paths) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving(paths: CampaignPaths) -> Iterator[str]:
     dashboard = open_dashboard(paths, port=0)
     thread = threading.Thread(target=dashboard.serve_forever)
     thread.start()
-    yield f"{dashboard.address.url}dashboard/studies/1"
-    dashboard.shutdown()
-    thread.join(timeout=10)
-    dashboard.close()
+    try:
+        yield f"{dashboard.address.url}dashboard/studies/1"
+    finally:
+        dashboard.shutdown()
+        thread.join(timeout=10)
+        dashboard.close()
 
 
 @pytest.fixture
@@ -136,3 +154,111 @@ def test_the_front_page_names_the_study(browser: Any, url: str) -> None:
     browser.get(url.removesuffix("/studies/1"))
     assert wait_for(browser, "return /walk/.test(document.body.innerText);")
     keep_screenshot(browser, "front.png")
+
+
+def test_a_study_grows_on_the_page_while_its_workers_train(
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.1")
+    paths = CampaignPaths(tmp_path / "live")
+    supervisor = toy_study.start(paths, {"budget": {"trials": 10}})
+    toy_study.wait_until(lambda: paths.database.exists() and any(paths.study("toy").trials.glob("*")))
+    listed = "return new Set(document.body.innerText.match(/Trial \\d+/g) ?? []).size;"
+    with serving(paths) as url:
+        browser.get(f"{url}/trials")
+        first = wait_for(browser, listed)
+        wait_for(
+            browser, listed.replace("return", "const count =").replace(".size;", f".size; return count > {first};")
+        )
+        output, _ = supervisor.communicate(timeout=240)
+        assert "finished" in output
+        wait_for(browser, listed.replace("return", "const count =").replace(".size;", ".size; return count === 10;"))
+    assert first < 10
+
+
+def test_note_pictures_and_files_of_a_trial_are_shown(browser: Any, tmp_path: Path) -> None:
+    paths = CampaignPaths(tmp_path / "shown")
+    store_study(paths)
+    folder = TrialPaths(paths.study("walk").root / str(load_snapshot(paths, "walk").trials[0].folder))
+    Image.new("RGB", (40, 30), "orange").save(folder.path_plot)
+    Image.new("RGB", (32, 24), "green").save(folder.rollout)
+    paths.study("walk").report.write_text("<h1>all about walk</h1>")
+    export_dashboard(paths, "walk")
+    close_readers()
+    with serving(paths) as url:
+        browser.get(url)
+        for title in (
+            "Score over env steps of the best",
+            "How the evaluation's episodes ended",
+            "Reward terms of trial 0",
+        ):
+            titles = "[...document.querySelectorAll('.gtitle')].map((t) => t.textContent)"
+            assert wait_for(browser, f'return {titles}.some((text) => text.startsWith("{title}"));')
+        keep_screenshot(browser, "pictures.png")
+        browser.get(f"{url}/trials?numbers=0")
+        # Wide as it was drawn: the picture came from the store.
+        drawn = "return [...document.images].filter((i) => i.src.includes('/artifacts/')).map((i) => i.naturalWidth)"
+        assert wait_for(
+            browser, f"const w = (() => {{ {drawn}; }})(); return w.length === 2 && w.every(Boolean) && w.sort();"
+        ) == [32, 40]
+        for file in ("best_agent.pt", "paths.png", "rollout.gif", "trial.json"):
+            assert file in browser.find_element("tag name", "body").text
+        keep_screenshot(browser, "trial.png")
+        browser.get(f"{url}/note")
+        assert wait_for(browser, "return /budget: 4 trials or 2 hours/.test(document.body.innerText);")
+        keep_screenshot(browser, "note.png")
+        browser.find_element("link text", "Report").click()
+        assert wait_for(browser, "return document.body.innerText;") == "all about walk"
+
+
+def test_hparams_of_tensorboard_compare_the_trials(browser: Any, tmp_path: Path) -> None:
+    for trial, (rate, sizes, score) in enumerate(
+        ((1e-4, "[64]", 0.25), (3e-4, "[128, 64]", 0.5), (1e-3, "[64]", 0.75))
+    ):
+        folder = tmp_path / "runs" / f"{trial:04d}_PPO"
+        folder.mkdir(parents=True)
+        board = Board(folder, attempt=1)
+        point = {"ppo.learning_rate": rate, "ppo.policy_hidden_layer_sizes": sizes}
+        board.hyperparameters(point, {"Score/final score": score})
+        board.scalars(1000, {"Score/final score": score})
+        board.close()
+    address = free_port("127.0.0.1", 16106)
+    command = tensorboard.command(tmp_path / "runs", address)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            open_when_it_answers(browser, f"{address.url}#hparams")
+            shown = wait_for(
+                browser,
+                """
+                const seen = [];
+                const look = (node) => {
+                  for (const child of node.childNodes) {
+                    if (child.nodeType === 3) seen.push(child.textContent.trim());
+                    if (child.shadowRoot) look(child.shadowRoot);
+                    look(child);
+                  }
+                };
+                look(document.body);
+                const text = seen.filter(Boolean);
+                return ['0000_PPO', '0001_PPO', '0002_PPO'].every((name) => text.join(' ').includes(name)) && text;
+                """,
+            )
+            keep_screenshot(browser, "hparams.png")
+        finally:
+            process.terminate()
+    text = " ".join(shown)
+    for word in ("ppo.learning_rate", "ppo.policy_hidden_layer_sizes", "final score", "0.75", "[128, 64]"):
+        assert word in text
+
+
+def open_when_it_answers(browser: Any, url: str) -> None:
+    from selenium.common.exceptions import WebDriverException
+
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            browser.get(url)
+            return
+        except WebDriverException:
+            assert time.monotonic() < deadline, f"{url} does not answer"
+            time.sleep(0.5)

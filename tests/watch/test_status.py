@@ -1,14 +1,12 @@
-"""The state of a study on a screen of 80 columns, and as JSON."""
+"""The state of a study on a screen of 80 columns."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -26,15 +24,22 @@ from tests.support.snapshots import (
     make_trial,
     write_study,
 )
-from tests.support.stored_study import store_study
 from vbot_campaign.paths import CampaignPaths, TrialPaths
-from vbot_campaign.study.snapshot import StudySnapshot, TrialState
-from vbot_campaign.study.study import close_readers
+from vbot_campaign.study.snapshot import AlertView, StudySnapshot, TrialState
 from vbot_campaign.watch import units
-from vbot_campaign.watch.estimate import study_eta_s, trial_progress
 from vbot_campaign.watch.program import program
-from vbot_campaign.watch.status import list_studies, status_json, status_table, watch_status
+from vbot_campaign.watch.screen import FINISHED_SHOWN, Room, fit
+from vbot_campaign.watch.status import status_table
 from vbot_campaign.watch.summary import best_summary
+
+ALERT = AlertView(
+    time="2026-01-31T12:34:56.000Z",
+    level="warning",
+    cause="collapse",
+    message="its score fell from 0.41 to 0.12",
+    advice="keep its best checkpoint and lower ppo.learning_rate",
+    trial=3,
+)
 
 
 @pytest.fixture
@@ -43,149 +48,161 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CampaignPaths:
     return CampaignPaths(Path("runs"))
 
 
-@pytest.fixture
-def stored(paths: CampaignPaths) -> Iterator[CampaignPaths]:
-    store_study(paths)
-    yield paths
-    close_readers()
-
-
-def shown(paths: CampaignPaths, snapshot: StudySnapshot, *, width: int = 80, max_rows: int | None = None) -> str:
+def shown(paths: CampaignPaths, snapshot: StudySnapshot, *, width: int = 80, height: int | None = None) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    console.print(status_table(paths, snapshot, max_rows=max_rows))
+    console.print(status_table(paths, snapshot, height=height))
     return stream.getvalue()
 
 
 def row(text: str, trial: int) -> list[str]:
-    return next(line.split() for line in text.splitlines() if re.match(rf"\s*{trial} +[a-z]+ +[\d-]", line))
+    return next(line.split() for line in text.splitlines() if re.match(rf"\s*{trial} +(\w+:\d|[a-z]{{6,}}) ", line))
 
 
 def all_kinds() -> tuple:
-    waiting = make_running(4, state=TrialState.WAITING, attempts=(), parts=None, reports={}, env_steps=0)
+    waiting = make_running(4, state=TrialState.WAITING, reason="killed", attempts=(), reports={}, env_steps=0)
     return make_trial(0), make_pruned(1), make_failed(2), make_running(3), waiting
 
 
-def test_no_line_is_longer_than_80_columns(paths: CampaignPaths) -> None:
-    long_slot = make_attempt(ended=None, slot="cuda:11/share-3", number=12)
-    wide = make_running(137, attempts=(long_slot,) * 12, env_steps_per_s=0.9)
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("height", [8, 24, 50])
+def test_it_stays_on_the_screen(paths: CampaignPaths, width: int, height: int) -> None:
+    long_slot = make_attempt(ended=None, slot="gpu:11.3", number=12)
+    wide = [make_running(100 + n, attempts=(long_slot,) * 12, env_steps_per_s=0.9) for n in range(16)]
     spec = make_spec(study="n" * 64, budget={"trials": 1000, "hours": 2400.5, "env_steps": 15_000_000_000})
-    snapshot = make_snapshot(spec=spec, trials=(*all_kinds(), wide), reason="a long reason " * 20)
-    write_study(paths, snapshot)
+    trials = (*all_kinds(), *wide, *(make_trial(200 + n) for n in range(40)))
+    snapshot = make_snapshot(spec=spec, trials=trials, reason="a long reason " * 20, alerts=(ALERT,))
     for state in ("created", "running", "stopped", "finished"):
-        lines = shown(paths, replace(snapshot, state=state)).splitlines()
-        assert max(len(line) for line in lines) <= 80
-    assert "137 " in shown(paths, snapshot)
+        lines = shown(paths, replace(snapshot, state=state), width=width, height=height).splitlines()
+        assert max(len(line) for line in lines) <= width
+        assert len(lines) <= height
+        assert any(re.match(r" *3 +cpu:1", line) for line in lines), "the running trials are shown first"
 
 
-def test_one_row_per_trial_says_what_it_does(paths: CampaignPaths) -> None:
+def test_a_running_trial_is_told_in_two_lines(paths: CampaignPaths) -> None:
+    spec = make_spec(pruner={"name": "median", "startup_trials": 2})
+    curve = {STEPS // 8: 0.1, STEPS // 4: 0.3}
+    done = [make_trial(n, reports={STEPS // 4: score}) for n, score in enumerate((0.1, 0.2, 0.6))]
+    running = make_running(3, reports=curve, parts={"success_rate": 0.125})
+    snapshot = write_study(paths, make_snapshot(spec=spec, trials=(*done, running)))
+    text = shown(paths, snapshot, width=120)
+    # 450 000 env steps left at 1 000 per second.
+    assert row(text, 3) == ["3", "cpu:1", "━━━━━" + 15 * "┄", "25%", "0.300", "12%", "-", "-", "7m30s", "1", "0s", "▁█"]
+    assert "rank 2 of 4, peak 0.100 above the median (0.200) · 1k steps/s · success 12%" in text
+
+
+def test_what_waits_says_why_and_what_ended_how(paths: CampaignPaths) -> None:
     snapshot = write_study(paths, make_snapshot(trials=all_kinds()))
     text = shown(paths, snapshot)
-    assert row(text, 0)[1:6] == ["complete", "0.600", "50%", "75%", "80%"]
+    assert row(text, 4)[1] == "waiting"
+    assert "    killed\n" in text
+    assert row(text, 0) == ["0", "complete", "0.600", "50%", "75%", "80%", "━━━━━━━━━━", "100%", "1", "6m00s"]
     assert row(text, 1)[1:3] == ["pruned", "0.200"]
     assert row(text, 2)[1:6] == ["failed", "-", "-", "-", "-"]
-    running = row(text, 3)
-    assert running[1:3] == ["running", "0.300"]
-    # 450 000 env steps left at 1 000 per second.
-    assert running[7:] == ["25%", "7m30s", "cpu:1", "1", "0s"]
-    assert row(text, 4)[1] == "waiting"
     assert "1 complete, 1 pruned, 1 failed, 1 running, 1 waiting" in text
     assert "5 of 4 trials · 30m00s of 2h00m · 600k env steps" in text
     assert "best 0.600 (trial 0)" in text
 
 
-def test_silence_is_the_age_of_the_last_line(paths: CampaignPaths) -> None:
+def test_slots_are_shown_with_their_trial(paths: CampaignPaths) -> None:
+    lines = shown(paths, make_snapshot(trials=(make_running(3),))).splitlines()
+    assert re.match(r"cpu:0 +free +- +- .*CPU, \d+ core", next(line for line in lines if line.startswith("cpu:0")))
+    assert re.match(r"cpu:1 +3 ", next(line for line in lines if line.startswith("cpu:1")))
+
+
+def test_the_last_alert_stands_on_top_with_what_to_do(paths: CampaignPaths) -> None:
+    text = shown(paths, make_snapshot(alerts=(replace(ALERT, message="old"), ALERT)))
+    assert "warning 12:34Z trial 3: its score fell from 0.41 to 0.12\n" in text
+    assert "  → keep its best checkpoint and lower ppo.learning_rate\n" in text
+    assert "old" not in text
+    stream = io.StringIO()
+    console = Console(file=stream, width=80, force_terminal=True, color_system="standard")
+    console.print(status_table(paths, make_snapshot(alerts=(replace(ALERT, level="error"),))))
+    assert "\x1b[1;31merror" in stream.getvalue()
+
+
+def test_news_of_an_earlier_supervisor_is_not_shown(paths: CampaignPaths) -> None:
+    stopped = replace(ALERT, level="info", cause="stopped", message="stopped by SIGINT", trial=None)
+    live = {"host": "box", "pid": 7, "started": START + timedelta(hours=1)}
+    assert "stopped by SIGINT" in shown(paths, make_snapshot(alerts=(ALERT, stopped), state="stopped"))
+    later = shown(paths, make_snapshot(alerts=(ALERT, stopped), supervisor=live))
+    assert "stopped by SIGINT" not in later
+    assert ALERT.message in later, "a warning stays"
+
+
+def test_silence_turns_from_green_to_red(paths: CampaignPaths) -> None:
     snapshot = write_study(paths, make_snapshot(trials=(make_running(3),)))
     metrics = TrialPaths(paths.study("walk").root / str(snapshot.trials[0].folder)).metrics
     os.utime(metrics, (START.timestamp(), START.timestamp()))
-    now = START + timedelta(minutes=3)
-    assert status_json(paths, snapshot, now=now)["trials"][0]["silent_s"] == 180.0
-
-
-def test_progress_of_a_running_trial_is_read_from_its_metrics(paths: CampaignPaths) -> None:
-    snapshot = write_study(paths, make_snapshot(trials=(make_running(0),)))
-    stale = replace(snapshot.trials[0], env_steps=1, env_steps_per_s=1.0)
-    progress = trial_progress(paths.study("walk"), snapshot, stale, datetime.now(UTC))
-    assert (progress.env_steps, progress.env_steps_per_s, progress.eta_s) == (STEPS // 4, 1000.0, 450.0)
+    for seconds, colour in ((3, "32m3s"), (70, "33m1m10s"), (400, "31m6m40s")):
+        stream = io.StringIO()
+        console = Console(file=stream, width=80, force_terminal=True, color_system="standard")
+        console.print(status_table(paths, snapshot, now=START + timedelta(seconds=seconds)))
+        assert colour in stream.getvalue()
 
 
 def test_a_worker_that_has_written_nothing_yet_has_no_estimate(paths: CampaignPaths) -> None:
     fresh = make_running(0, env_steps=0, env_steps_per_s=None, reports={}, parts=None)
     text = shown(paths, make_snapshot(trials=(fresh,)))
-    assert row(text, 0)[1:3] == ["running", "-"]
     assert "no score yet" in text
-
-
-@pytest.mark.parametrize(
-    ("budget", "trials", "expected"),
-    [
-        # Two slots, 6 minutes per trial: four more trials after none is running.
-        ({"trials": 5}, (make_trial(0),), 720.0),
-        # One runs with 450 s left, three more of 360 s: 1530 s of work on two slots.
-        ({"trials": 5}, (make_trial(0), make_running(1)), 765.0),
-        # The last one alone: its own time, not half of it.
-        ({"trials": 2}, (make_trial(0), make_running(1)), 450.0),
-        # Half an hour is used; the clock runs out first.
-        ({"trials": 500, "hours": 0.6}, (make_trial(0),), 360.0),
-        # 100 000 of the env step budget left at 1 000 per second.
-        ({"env_steps": STEPS + 100_000}, (make_trial(0), make_running(1)), 100.0),
-        # Nothing has ended yet: 600 000 env steps at 1 000 per second for each of two, one has 450 s left.
-        ({"trials": 2}, (make_running(0),), 525.0),
-        ({"trials": 5}, (), None),
-    ],
-)
-def test_time_left_for_the_study(
-    paths: CampaignPaths, budget: dict[str, float], trials: tuple, expected: float | None
-) -> None:
-    snapshot = write_study(paths, make_snapshot(spec=make_spec(budget=budget), trials=trials))
-    study = paths.study("walk")
-    progress = [trial_progress(study, snapshot, trial, datetime.now(UTC)) for trial in snapshot.trials]
-    assert study_eta_s(snapshot, progress) == (None if expected is None else pytest.approx(expected))
-    assert study_eta_s(replace(snapshot, state="stopped"), progress) is None
+    assert "starts" in text
 
 
 def test_what_to_do_next_depends_on_the_state(paths: CampaignPaths) -> None:
     snapshot = make_snapshot()
     policy = "runs/walk/trials/0000_20260131T120000Z_PPO/checkpoints/best_agent.pt"
     assert policy in shown(paths, replace(snapshot, state="finished")).splitlines()
-    assert f"{program()} resume walk" in shown(paths, replace(snapshot, state="stopped"))
+    stopped = replace(snapshot, state="stopped", reason="its supervisor is gone; resume it", slots=())
+    text = shown(paths, stopped)
+    assert "walk · stopped: its supervisor is gone; resume it" in text
+    assert f"continue with: {program()} resume walk" in text
     assert "no trial has a policy" in shown(paths, make_snapshot(state="finished", trials=(make_failed(0),)))
 
 
-def test_with_too_many_trials_the_unfinished_and_the_best_are_shown(paths: CampaignPaths) -> None:
+def test_of_many_finished_trials_the_best_are_shown_and_the_rest_counted(paths: CampaignPaths) -> None:
     trials = tuple(make_trial(n, score=n / 100) for n in range(30))
-    text = shown(paths, make_snapshot(trials=(*trials, make_running(30))), max_rows=3)
-    assert [line.split()[0] for line in text.splitlines() if re.match(r"\s*\d+ +(complete|running) ", line)] == [
-        "28",
-        "29",
-        "30",
-    ]
-    assert "28 more finished trials are not shown" in text
+    text = shown(paths, make_snapshot(trials=(*trials, make_pruned(30, score=0.9))))
+    numbers = [line.split()[0] for line in text.splitlines() if re.match(r" *\d+  (complete|pruned)", line)]
+    assert numbers == [str(n) for n in range(29, 29 - FINISHED_SHOWN, -1)]
+    assert "21 more finished trials are not shown" in text
 
 
-def test_bars_are_ascii_where_the_terminal_is(paths: CampaignPaths) -> None:
-    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="replace")
-    Console(file=stream, width=80, force_terminal=False).print(status_table(paths, make_snapshot()))
+def test_a_wide_screen_shows_the_parameters(paths: CampaignPaths) -> None:
+    assert "learning_rate" not in shown(paths, make_snapshot())
+    assert "learning_rate 0.0003, policy_hidden_layer_sizes [256, 128, 64]" in shown(paths, make_snapshot(), width=140)
+
+
+def test_it_is_ascii_where_the_terminal_is(paths: CampaignPaths) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    snapshot = make_snapshot(trials=(*all_kinds(), make_running(5, reports={1: 0.0, 2: 0.5, 3: 1.0})), alerts=(ALERT,))
+    Console(file=stream, width=80, force_terminal=False).print(status_table(paths, snapshot))
     stream.seek(0)
-    assert "========== 100%" in stream.read()
+    text = stream.read()
+    assert "========== 100%" in text
+    assert "_=#" in text
+    assert "  > keep its best checkpoint" in text
 
 
-def test_json_is_plain_and_versioned(paths: CampaignPaths) -> None:
-    trials = (*all_kinds(), make_trial(5, parts={"success_rate": float("nan")}, score=0.1))
-    snapshot = write_study(paths, make_snapshot(trials=trials, supervisor={"host": "box", "pid": 7, "started": START}))
-    content = status_json(paths, snapshot, now=START)
-    text = json.dumps(content, allow_nan=False)
-    assert json.loads(text) == content
-    assert content["schema_version"] == 1
-    assert content["time"] == content["supervisor"]["started"] == "2026-01-31T12:00:00Z"
-    assert [trial["state"] for trial in content["trials"]][:4] == ["complete", "pruned", "failed", "running"]
-    assert content["trials"][2]["score"] is None
-    assert content["trials"][5]["parts"] == {"success_rate": None}
-    assert content["best"] == {
-        "trial": 0,
-        "score": 0.6,
-        "policy": "runs/walk/trials/0000_20260131T120000Z_PPO/checkpoints/best_agent.pt",
-    }
+ALL = Room(slots=True, details=True, unfinished=2, finished=5)
+
+
+@pytest.mark.parametrize(
+    ("height", "room"),
+    [
+        (None, ALL),
+        # 4 of the header, 4 of slots, 6 of running trials, 8 of finished ones: titles and an empty line each.
+        (22, ALL),
+        (20, replace(ALL, finished=3)),
+        (18, replace(ALL, details=False, finished=3)),
+        (16, replace(ALL, slots=False, finished=3)),
+        (14, Room(slots=False, details=False, unfinished=2, finished=3)),
+        (12, Room(slots=False, details=True, unfinished=2, finished=0)),
+        (9, Room(slots=False, details=False, unfinished=2, finished=0)),
+        (8, Room(slots=False, details=False, unfinished=1, finished=0)),
+    ],
+)
+def test_what_finds_room(height: int | None, room: Room) -> None:
+    assert fit(height, fixed=4, slots=2, unfinished=2, finished=5) == room
 
 
 def test_summary_names_the_best_trial_and_three_commands(paths: CampaignPaths) -> None:
@@ -239,21 +256,3 @@ def test_durations_are_short(seconds: float | None, text: str) -> None:
 )
 def test_counts_are_short(number: float, text: str) -> None:
     assert units.count(number) == text
-
-
-def test_a_finished_study_is_shown_once(stored: CampaignPaths) -> None:
-    stream = io.StringIO()
-    watch_status(stored, "walk", console=Console(file=stream, width=80, force_terminal=False))
-    assert stream.getvalue().count("walk · finished: all 3 trials are done") == 1
-    terminal = io.StringIO()
-    watch_status(stored, "walk", console=Console(file=terminal, width=80, height=30, force_terminal=True))
-    assert "finished" in terminal.getvalue()
-
-
-def test_the_list_of_studies(stored: CampaignPaths, tmp_path: Path) -> None:
-    stream = io.StringIO()
-    console = Console(file=stream, width=80, force_terminal=False)
-    console.print(list_studies(stored))
-    assert "walk   finished  1 complete, 1 pruned, 1 failed  0.600" in stream.getvalue()
-    console.print(list_studies(CampaignPaths(tmp_path / "empty")))
-    assert "No studies in" in stream.getvalue()

@@ -17,6 +17,18 @@ from vbot_campaign.events import EXIT_CODES, Ended, Result, request_stop
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.outcomes import EpisodeTotals
 
+SKRL_TAGS = {
+    "Reward / Total reward (mean)",
+    "Reward / Instantaneous reward (mean)",
+    "Episode / Total timesteps (mean)",
+    "Loss / Policy loss",
+    "Loss / Value loss",
+    "Loss / Entropy loss",
+    "Policy / Standard deviation",
+    "Learning / Learning rate",
+}
+"""As skrl's PPO names them."""
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> TrialPaths:
@@ -84,14 +96,37 @@ def test_meta_says_what_really_ran(finished: TrialPaths) -> None:
 
 def test_tensorboard_has_curves_and_hparams(finished: TrialPaths) -> None:
     events = EventAccumulator(str(finished.root)).Reload()
-    groups = {tag.split("/")[0] for tag in events.Tags()["scalars"]}
+    tags = events.Tags()["scalars"]
+    groups = {tag.split("/")[0] for tag in tags if " / " not in tag}
     assert groups == {"Score", "Outcome", "Reward terms", "Loss", "Policy", "Speed"}
+    assert {tag for tag in tags if " / " in tag} == SKRL_TAGS
     assert [e.step for e in events.Scalars("Loss/policy")] == [512 * i for i in range(1, 49)]
+    assert events.Scalars("Loss / Policy loss")[7].value == events.Scalars("Loss/policy")[7].value
+    final = [(e.step, e.value) for e in events.Scalars("Score/final score")]
+    assert final == [(48 * 512, pytest.approx(result_of(finished).score))]
     assert set(events.PluginTagToContent("hparams")) == {
         "_hparams_/experiment",
         "_hparams_/session_start_info",
         "_hparams_/session_end_info",
     }
+
+
+def test_a_pruned_trial_has_its_last_score_among_the_hparams_and_a_stopped_one_has_none(tmp_path: Path) -> None:
+    ended = {}
+    for reason in ("pruned", "stop"):
+        paths = tiny_trial(tmp_path / reason, env_steps=512 * 4000, report_points=200)
+        process = start_worker(paths)
+        wait_for_iteration(paths, process, 25)  # a point of the grid is every 20
+        request_stop(paths.stop_request, reason, token="token-1")
+        assert process.wait(timeout=60) == 0, paths.log.read_text()
+        ended[reason] = EventAccumulator(str(paths.root)).Reload()
+    tags = ended["pruned"].Tags()["scalars"]
+    assert ended["pruned"].Scalars("Score/final score")[-1].value == pytest.approx(
+        ended["pruned"].Scalars("Score/score (training episodes)")[-1].value
+    )
+    assert ended["pruned"].PluginTagToContent("hparams")
+    assert "Score/final score" in tags
+    assert "Score/final score" not in ended["stop"].Tags()["scalars"], "it goes on"
 
 
 def test_resumed_curves_have_no_saw_tooth(tmp_path: Path) -> None:

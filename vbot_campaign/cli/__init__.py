@@ -8,10 +8,19 @@ import typer
 
 # The order of these lines is that of the help.
 from vbot_campaign.cli import studies as studies  # isort: skip
+from vbot_campaign.cli import phases as phases  # isort: skip
+from vbot_campaign.cli import campaigns as campaigns  # isort: skip
+from vbot_campaign.cli import story as story  # isort: skip
+from vbot_campaign.cli import files as files  # isort: skip
+from vbot_campaign.cli import alerts as alerts  # isort: skip
 from vbot_campaign.cli import policies as policies  # isort: skip
 from vbot_campaign.cli import checkpoints as checkpoints  # isort: skip
+from vbot_campaign.cli import rewards as rewards  # isort: skip
 from vbot_campaign.cli import pages as pages  # isort: skip
+from vbot_campaign.cli import report as report  # isort: skip
 from vbot_campaign.cli import records as records  # isort: skip
+from vbot_campaign.cli import search as search  # isort: skip
+from vbot_campaign.cli import transfer as transfer  # isort: skip
 from vbot_campaign.cli import chaos as chaos  # isort: skip
 from vbot_campaign.cli.app import app, is_verbose
 from vbot_campaign.errors import CampaignError

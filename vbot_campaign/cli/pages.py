@@ -13,22 +13,58 @@ TOKEN_VARIABLE = "VBOT_CAMPAIGN_TOKEN"  # noqa: S105 - the name of it
 """Keeps the token out of the list of processes, which every user of a machine can read."""
 
 
+Host = Annotated[str, typer.Option(help="Address that the dashboard listens on.")]
+Port = Annotated[int, typer.Option(help="Port; the next free one is taken if it is in use.")]
+Token = Annotated[
+    str | None, typer.Option(help="Secret that each request must carry.", envvar=TOKEN_VARIABLE, show_envvar=True)
+]
+AllowEdit = Annotated[bool, typer.Option("--allow-edit", help="Let the page change studies.")]
+
+
 @app.command()
-def dashboard(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port; the next free one is taken if it is in use.")] = 8080,
-    token: Annotated[
-        str | None,
-        typer.Option(help="Secret that each request must carry.", envvar=TOKEN_VARIABLE, show_envvar=True),
-    ] = None,
-    allow_edit: Annotated[bool, typer.Option("--allow-edit", help="Let the page change studies.")] = False,
+def up(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Study; all runs if left out.")] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    tensorboard_port: Annotated[int, typer.Option(help="Port of TensorBoard, likewise.")] = 6006,
+    token: Token = None,
+    allow_edit: AllowEdit = False,
 ) -> None:
+    """Serve the dashboard and TensorBoard together, until Ctrl-C."""
+    from vbot_campaign.watch import up as both
+
+    def ready(addresses: Any) -> None:
+        typer.echo(f"Dashboard:   {addresses.dashboard.url}{_secret(token)}")
+        typer.echo(f"TensorBoard: {addresses.tensorboard.url}")
+        for address in (addresses.dashboard, addresses.tensorboard):
+            if address.note:
+                typer.echo(address.note)
+        typer.echo("Ctrl-C ends both.")
+
+    both.serve(
+        campaign_paths(),
+        name,
+        host=host,
+        port=port,
+        tensorboard_port=tensorboard_port,
+        token=token,
+        allow_edit=allow_edit,
+        ready=ready,
+        say=lambda line: typer.echo(line, err=True),
+    )
+
+
+def _secret(token: str | None) -> str:
+    return f"?token={quote(token, safe='')}" if token else ""
+
+
+@app.command()
+def dashboard(host: Host = "127.0.0.1", port: Port = 8080, token: Token = None, allow_edit: AllowEdit = False) -> None:
     """Serve optuna-dashboard for all studies, read-only."""
     from vbot_campaign.watch import dashboard as page
 
     def ready(address: Any) -> None:
-        secret = f"?token={quote(token, safe='')}" if token else ""
-        typer.echo(f"Dashboard: {address.url}{secret}  (Ctrl-C ends it)")
+        typer.echo(f"Dashboard: {address.url}{_secret(token)}  (Ctrl-C ends it)")
         if address.note:
             typer.echo(address.note)
 
@@ -38,7 +74,7 @@ def dashboard(
 @app.command()
 def tensorboard(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Study; all runs if left out.")] = None,
-    port: Annotated[int, typer.Option(help="Port; the next free one is taken if it is in use.")] = 6006,
+    port: Port = 6006,
 ) -> None:
     """Serve TensorBoard on a study's curves."""
     from vbot_campaign.watch import tensorboard as board

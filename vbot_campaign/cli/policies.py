@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vbot_campaign.cli.app import DEFAULT_ENVIRONMENT, NoAuditFlag, app, campaign_paths
 from vbot_campaign.errors import SpecError
+
+if TYPE_CHECKING:
+    from vbot_campaign.spec.training import TrainingSpec
+    from vbot_campaign.spec.training_file import TrainingFile
+
+DEFAULT_ENV_STEPS = "16_000_000"
 
 SpawnOption = Annotated[str | None, typer.Option(metavar="INNER,OUTER", help="Spawn radii in metres, such as 8,11.")]
 EnvSettings = Annotated[
@@ -21,8 +27,13 @@ EnvSettings = Annotated[
 @app.command()
 def train(
     context: typer.Context,
-    env: Annotated[str, typer.Option(help="Environment.")] = DEFAULT_ENVIRONMENT,
-    env_steps: Annotated[str, typer.Option(help="Budget in env steps, such as 16_000_000 or 16M.")] = "16_000_000",
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Training file; the other options go before what it says.")
+    ] = None,
+    env: Annotated[str | None, typer.Option(help="Environment.", show_default=DEFAULT_ENVIRONMENT)] = None,
+    env_steps: Annotated[
+        str | None, typer.Option(help="Budget in env steps, such as 16_000_000 or 16M.", show_default=DEFAULT_ENV_STEPS)
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="GROUP.NAME=VALUE", help="ppo.*, reward.* or env.* setting.")
     ] = None,
@@ -31,7 +42,7 @@ def train(
     physics: Annotated[str | None, typer.Option(help="mujoco, motrixsim, or mujoco+motrixsim.")] = None,
     trainer: Annotated[str | None, typer.Option(help="builtin, skrl, or one of an installed package.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="Start from this checkpoint's networks.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda:0.")] = "auto",
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda:0.", show_default="auto")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads (default: one per core).", min=1, max=256)] = None,
     resume: Annotated[Path | None, typer.Option(metavar="RUN", help="Continue this run's folder exactly.")] = None,
     no_audit: NoAuditFlag = False,
@@ -39,28 +50,50 @@ def train(
 ) -> None:
     """Train once, without a study. Ctrl-C writes a checkpoint; --resume RUN goes on exactly there."""
     from vbot_campaign.playback.screen import require_screen
-    from vbot_campaign.spec.counts import parse_count
-    from vbot_campaign.spec.loading import build_training
     from vbot_campaign.spec.physics import require_engine
     from vbot_campaign.worker import single
 
     _refuse_changes_to_resumed(context)
     if render:
         require_screen()
-    threads = threads or single.available_cores()
+    file = _training_file(config)
+    threads = threads or (file.threads if file else None) or single.available_cores()
     single.prepare_threads(threads)
     if resume is not None:
         folder = single.next_attempt(resume)
     else:
         options = {"num_envs": num_envs, "seed": seed, "physics": physics, "trainer": trainer}
-        training = build_training(env, parse_count("--env-steps", env_steps), settings or [], **options)
+        training = _training(file, env, env_steps, settings or [], options)
         require_engine(training.physics)
         folder = single.new_run(
-            campaign_paths(), training, device=single.choose_device(device), threads=threads, warm_start=checkpoint
+            campaign_paths(),
+            training,
+            device=single.choose_device(device or (file.device if file else "auto")),
+            threads=threads,
+            warm_start=checkpoint or (file.checkpoint if file else None),
+            run_tag=file.run_tag if file else "",
         )
         if not no_audit:
             _warn_of_reward(folder.root)
     raise typer.Exit(_train_with_bar(folder.root, render=render))
+
+
+def _training_file(path: Path | None) -> TrainingFile | None:
+    from vbot_campaign.spec.loading import load_training
+
+    return load_training(path) if path is not None else None
+
+
+def _training(
+    file: TrainingFile | None, env: str | None, env_steps: str | None, settings: list[str], options: dict[str, Any]
+) -> TrainingSpec:
+    from vbot_campaign.spec.counts import parse_count
+    from vbot_campaign.spec.loading import build_training
+
+    if file is None:
+        env, env_steps = env or DEFAULT_ENVIRONMENT, env_steps or DEFAULT_ENV_STEPS
+    steps = parse_count("--env-steps", env_steps) if env_steps is not None else None
+    return build_training(env, steps, settings, base=file.training if file else None, **options)
 
 
 def _warn_of_reward(folder: Path) -> None:
@@ -175,7 +208,9 @@ def play(
 
 
 @app.command()
-def audit(file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file, or a run's folder.")]) -> None:
+def audit(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Study file, training file, or a run's folder.")],
+) -> None:
     """Ask whether something else than finishing the task would pay better; exit code 1 when it would."""
     from vbot_campaign.worker import single
 

@@ -23,11 +23,20 @@ def verify(name: StudyName) -> None:
 
 @app.command()
 def export(name: StudyName) -> None:
-    """Write a study's mirrors again from the database."""
+    """Write a study's or a campaign's mirrors again from the database, and what the dashboard shows of it."""
+    from vbot_campaign.exporters.campaign_state import CampaignMirror
+    from vbot_campaign.exporters.dashboard import export_dashboard
     from vbot_campaign.exporters.mirrors import export_all
+    from vbot_campaign.study.plans import plan_names
 
+    if name in plan_names(campaign_paths()):
+        CampaignMirror(campaign_paths(), name).write()
+        typer.echo(f"wrote {campaign_paths().plan(name).state}")
+        return
     written = export_all(campaign_paths(), name)
     typer.echo(f"{len(written)} files written to {campaign_paths().study(name).root}")
+    trials = export_dashboard(campaign_paths(), name)
+    typer.echo(f"note, pictures and the files of {trials} trials written for the dashboard")
 
 
 @app.command()
@@ -52,6 +61,7 @@ def restore(
     ] = False,
 ) -> None:
     """Put a back-up into the runs folder: a study, or the whole database."""
+    from vbot_campaign.exporters.dashboard import export_dashboard
     from vbot_campaign.exporters.mirrors import export_all
     from vbot_campaign.study.restore import restore as put_back
 
@@ -61,4 +71,5 @@ def restore(
     for name in restored.studies:
         if restored.created is not None:
             export_all(campaign_paths(), name)
+            export_dashboard(campaign_paths(), name)
         typer.echo(f"restored study {name}. Go on: vbot-campaign resume {name}")

@@ -2,77 +2,125 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vbot_campaign.cli.app import NoAuditFlag, StudyFile, StudyName, app, campaign_paths
+from vbot_campaign.cli.app import NoAuditFlag, StudyName, app, campaign_paths
 
 if TYPE_CHECKING:
-    from vbot_campaign.spec.describe import StudyPlan
-    from vbot_campaign.spec.study import StudySpec
+    from vbot_campaign.spec.budget import Total
+    from vbot_campaign.supervisor import Observer, Outcome
+
+HoursOption = Annotated[
+    str | None, typer.Option("--budget-hours", metavar="HOURS", help="Wall time while a supervisor runs.")
+]
+TrialsOption = Annotated[str | None, typer.Option("--trials", "--hp-trials", metavar="COUNT", help="Trials.")]
+GpuHoursOption = Annotated[str | None, typer.Option(metavar="HOURS", help="Time of attempts on GPUs, added up.")]
+EnvStepsOption = Annotated[str | None, typer.Option(metavar="COUNT", help="Env steps of all trials, such as 600M.")]
 
 
 @app.command()
 def run(
-    file: StudyFile,
+    file: Annotated[Path | None, typer.Argument(metavar="FILE", help="Study file; a plan for --mode full.")] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="hp-search, reward-search, stage, full or eval.")
+    ] = None,
+    hours: HoursOption = None,
+    trials: TrialsOption = None,
+    gpu_hours: GpuHoursOption = None,
+    env_steps: EnvStepsOption = None,
+    full_env_steps: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="With --mode stage: length of the last training, such as 50M.")
+    ] = None,
     warm_start: Annotated[
         Path | None, typer.Option(metavar="CHECKPOINT", help="Start every trial there, whatever the file says.")
     ] = None,
     no_audit: NoAuditFlag = False,
 ) -> None:
-    """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
-    from vbot_campaign.spec.describe import render_warning
-    from vbot_campaign.spec.loading import load_study, with_warm_start
-    from vbot_campaign.spec.physics import require_engine
-    from vbot_campaign.supervisor import run_study
-    from vbot_campaign.supervisor.reward_audit import StartAudit
-    from vbot_campaign.watch.program import program
+    """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed.
 
-    spec = load_study(file)
-    if warm_start is not None:
-        spec = with_warm_start(spec, warm_start)
-    require_engine(spec.physics)
-    warnings = [render_warning(warning) for warning in _plan(spec).warnings]
-    audit = None if no_audit else StartAudit(f"Whole report: {program()} audit {file}")
-    start = partial(run_study, campaign_paths(), spec, folder=file.parent, audit=audit)
-    _supervise(spec.study, start, warnings)
+    --mode hp-search and reward-search search that group only; stage searches all, then trains the best trial on.
+
+    --mode full runs a plan; eval plays the best policies of all studies. A mode's study has its own name: NAME.MODE.
+    """
+    from vbot_campaign.cli import modes
+
+    totals = _totals(hours, trials, gpu_hours, env_steps)
+    chosen = modes.Chosen(file, mode, totals, full_env_steps, warm_start, audit=not no_audit)
+    raise typer.Exit(modes.run(campaign_paths(), chosen, watched, observers_of))
 
 
 @app.command()
-def resume(name: StudyName) -> None:
-    """Continue a study by name after a stop, a crash or a power cut."""
-    from vbot_campaign.supervisor import plan_resume, resume_study
+def resume(
+    name: StudyName,
+    hours: HoursOption = None,
+    trials: TrialsOption = None,
+    gpu_hours: GpuHoursOption = None,
+    env_steps: EnvStepsOption = None,
+) -> None:
+    """Continue a study by name after a stop, a crash or a power cut; with a budget: raise it first (+4, or 16)."""
+    from vbot_campaign.cli import phases
+    from vbot_campaign.supervisor import plan_resume, raise_budget, resume_study
 
+    if (confirmed := phases.confirmed_study(name)) is not None:
+        raise typer.Exit(phases.resume_confirmation(confirmed))
+    for line in raise_budget(campaign_paths(), name, _totals(hours, trials, gpu_hours, env_steps)):
+        typer.echo(line)
     for line in plan_resume(campaign_paths(), name).lines:
         typer.echo(line)
-    _supervise(name, lambda **options: resume_study(campaign_paths(), name, **options))
+    outcome = watched(name, lambda **options: resume_study(campaign_paths(), name, **options))
+    raise typer.Exit(phases.confirm_after(name, outcome))
 
 
-def _supervise(name: str, start: Any, warnings: Sequence[str] = ()) -> None:
-    from vbot_campaign.exporters.mirrors import MirrorExporter
+def _totals(hours: str | None, trials: str | None, gpu_hours: str | None, env_steps: str | None) -> dict[Total, str]:
+    given: dict[Total, str | None] = {
+        "hours": hours,
+        "trials": trials,
+        "gpu_hours": gpu_hours,
+        "env_steps": env_steps,
+    }
+    return {total: text for total, text in given.items() if text is not None}
+
+
+def watched(name: str, start: Callable[..., Outcome], warnings: Sequence[str] = ()) -> Outcome:
+    """Run a supervisor that is watched, and say at its end what came of the study."""
     from vbot_campaign.study import load_snapshot
-    from vbot_campaign.study.backup import AutoBackup
-    from vbot_campaign.watch.progress_lines import ProgressLines
     from vbot_campaign.watch.summary import best_summary
 
     paths = campaign_paths()
-    with AutoBackup(paths) as backups, ProgressLines(paths, warnings=warnings) as lines:
-        outcome = start(observers=(MirrorExporter(paths, name), backups, lines))
+    with observers_of(name, warnings) as observers:
+        outcome = start(observers=observers)
     typer.echo()
     typer.echo(best_summary(paths, load_snapshot(paths, name)))
-    raise typer.Exit(outcome.exit_code)
+    return outcome
+
+
+@contextlib.contextmanager
+def observers_of(name: str, warnings: Sequence[str] = ()) -> Iterator[Sequence[Observer]]:
+    """Yield what watches a study that runs: mirrors, back-ups, the dashboard's notes, the screen."""
+    from vbot_campaign.exporters.dashboard import DashboardExporter
+    from vbot_campaign.exporters.mirrors import MirrorExporter
+    from vbot_campaign.study.backup import AutoBackup
+    from vbot_campaign.watch.progress_lines import ProgressLines
+
+    paths = campaign_paths()
+    lines = ProgressLines(paths, warnings=warnings)
+    with AutoBackup(paths) as backups, DashboardExporter(paths, name) as dashboard, lines:
+        yield (MirrorExporter(paths, name), backups, dashboard, lines)
 
 
 @app.command()
 def stop(name: StudyName) -> None:
     """Ask the supervisor of a running study to stop: workers write a checkpoint first."""
+    from vbot_campaign.cli import phases
     from vbot_campaign.supervisor import request_study_stop
 
+    name = phases.running_part(name)
     request_study_stop(campaign_paths(), name)
     typer.echo(f"Asked the supervisor of {name} to stop. Its workers write a checkpoint first; see: status {name}")
 
@@ -80,27 +128,34 @@ def stop(name: StudyName) -> None:
 @app.command()
 def status(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Study; the only one if left out.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the table up to date until Ctrl-C.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the screen up to date until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
-    """Show a study: trials, scores, budget, slots, best policy."""
+    """Show a study: budget, slots, running trials, best trials, alerts, what to do next."""
     from rich.console import Console
 
-    from vbot_campaign.study import load_snapshot, study_names
-    from vbot_campaign.watch.status import list_studies, status_json, status_table, watch_status
+    from vbot_campaign.study.reading import read_names, read_snapshot
 
     paths = campaign_paths()
     if name is None:
-        names = study_names(paths)
+        names = read_names(paths)
         name = names[0] if len(names) == 1 else None
     if name is None:
+        from vbot_campaign.watch.study_list import list_studies
+
         Console().print(list_studies(paths))
     elif as_json:
-        typer.echo(json.dumps(status_json(paths, load_snapshot(paths, name)), indent=2))
+        from vbot_campaign.watch.status_json import status_json
+
+        typer.echo(json.dumps(status_json(paths, read_snapshot(paths, name)), indent=2))
     elif watch:
+        from vbot_campaign.watch.live import watch_status
+
         watch_status(paths, name)
     else:
-        Console().print(status_table(paths, load_snapshot(paths, name)))
+        from vbot_campaign.watch.status import status_table
+
+        Console().print(status_table(paths, read_snapshot(paths, name)))
 
 
 @app.command("list")
@@ -108,28 +163,6 @@ def list_command() -> None:
     """List all studies."""
     from rich.console import Console
 
-    from vbot_campaign.watch.status import list_studies
+    from vbot_campaign.watch.study_list import list_studies
 
     Console().print(list_studies(campaign_paths()))
-
-
-@app.command()
-def check(file: StudyFile) -> None:
-    """Validate a study file and show what it would run."""
-    from vbot_campaign.spec.describe import render, render_warning
-    from vbot_campaign.spec.loading import load_study
-    from vbot_campaign.supervisor.warm_start import warm_start_problem
-
-    spec = load_study(file)
-    typer.echo(render(_plan(spec)))
-    if (problem := warm_start_problem(campaign_paths(), spec, file.parent)) is not None:
-        typer.echo(f"\n{render_warning(problem)}")
-
-
-def _plan(spec: StudySpec) -> StudyPlan:
-    from vbot_campaign.spec.describe import describe
-    from vbot_campaign.supervisor.slots import discover_slots
-    from vbot_campaign.watch.speed import expected_speed
-
-    slots = discover_slots(spec.workers)
-    return describe(spec, slots=len(slots), env_steps_per_s=expected_speed(campaign_paths(), spec, slots))

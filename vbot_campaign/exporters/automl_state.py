@@ -11,6 +11,9 @@ from vbot_campaign.exporters import plain_yaml, rows
 from vbot_campaign.exporters.trial_config import TrialConfig
 from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
 
+SHOWN_ALERTS = 20
+"""Newest alerts in the mirror."""
+
 _STATUS = {"created": "initialized", "running": "running", "stopped": "paused", "finished": "completed"}
 _PROGRESS = {"initialized": "pending", "running": "in_progress", "paused": "in_progress"}
 
@@ -80,6 +83,7 @@ def render(
         "curriculum_progress": {spec.study: _PROGRESS.get(word, "completed")},
         "current_hp_config": current.hp_config if current else {},
         "current_reward_config": current.reward_config if current else {},
+        "alerts": [asdict(alert) for alert in snapshot.alerts[-SHOWN_ALERTS:]],
     }
     return plain_yaml.document(spec.study, plain_yaml.dump(head), plain_yaml.listing("hp_search_history", fragments))
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from vbot_campaign import fs
-from vbot_campaign.exporters import plain_yaml, rows
+from vbot_campaign.exporters import plain_yaml, provenance, rows, trial_config
 from vbot_campaign.exporters.trial_config import TrialConfig
 from vbot_campaign.paths import StudyPaths, TrialPaths
 from vbot_campaign.spec.environments import EnvironmentDeclaration, get_environment
+from vbot_campaign.spec.trainer import trainer_words
 from vbot_campaign.study.snapshot import TrialView
 
 CATEGORIES = ("navigation", "stability", "efficiency", "termination", "terrain", "gait", "other")
@@ -49,6 +50,9 @@ def by_category(
 def render(paths: StudyPaths, trial: TrialView, config: TrialConfig) -> str:
     """Return the text of a trial's summary."""
     name = rows.experiment_id(config.spec.study, trial.number)
+    folder = TrialPaths(paths.root / trial.folder) if trial.folder else None
+    meta = provenance.read_meta(folder) if folder else None
+    ran = provenance.ran_with(config, meta)
     content = {
         "experiment_id": name,
         "config_id": name,
@@ -56,19 +60,31 @@ def render(paths: StudyPaths, trial: TrialView, config: TrialConfig) -> str:
         "trial_index": trial.number,
         "score": rows.score(trial),
         "env_steps": trial.env_steps,
-        "config": {
-            "environment": config.spec.environment,
-            "algorithm": "PPO",
-            "hyperparameters": config.hp_config,
-            **({"warm_start": config.warm_start} if config.warm_start else {}),
-        },
+        "config": _config(ran, meta),
         "execution": _execution(trial),
-        "results": _results(paths, trial, config),
+        "results": _results(folder, trial, ran),
         "outcomes": rows.outcomes(trial),
         "reports": [{"env_steps": step, "score": value} for step, value in sorted(trial.reports.items())],
         "attempts": rows.attempt_rows(trial),
+        "ran_on": provenance.ran_on(meta),
+        "warnings": provenance.warnings(trial, config, meta, folder) if folder else [],
     }
     return plain_yaml.document(config.spec.study, plain_yaml.dump(content))
+
+
+def _config(config: TrialConfig, meta: Mapping[str, Any] | None) -> dict[str, Any]:
+    training = config.training
+    return {
+        "environment": config.spec.environment,
+        "physics": config.spec.physics,
+        "algorithm": trial_config.algorithm(config.spec.trainer),
+        "trainer": trainer_words(config.spec.trainer),
+        "hyperparameters": config.ppo,
+        "env_settings": config.env,
+        **({"seed": training.seed, "evaluation_seed": training.evaluation.seed} if training else {}),
+        "checked": meta is not None,
+        **({"warm_start": config.warm_start} if config.warm_start else {}),
+    }
 
 
 def _execution(trial: TrialView) -> dict[str, Any]:
@@ -81,8 +97,8 @@ def _execution(trial: TrialView) -> dict[str, Any]:
     }
 
 
-def _results(paths: StudyPaths, trial: TrialView, config: TrialConfig) -> dict[str, Any]:
-    terms = reward_terms(TrialPaths(paths.root / trial.folder), trial.env_steps) if trial.folder else {}
+def _results(folder: TrialPaths | None, trial: TrialView, config: TrialConfig) -> dict[str, Any]:
+    terms = reward_terms(folder, trial.env_steps) if folder else {}
     best = rows.best_checkpoint(trial)
     return {
         "final_metrics": rows.metrics(trial),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from vbot_campaign.exporters import plain_yaml, rows
@@ -20,9 +21,13 @@ def render(snapshot: StudySnapshot, fragments: Iterable[str]) -> str:
     best = rows.best_checkpoint(snapshot.best) if snapshot.best else None
     return plain_yaml.document(
         snapshot.spec.study,
-        plain_yaml.dump({"best": _row(best) if best else None}),
+        plain_yaml.dump({"best": _row(best) if best else None, **_lineage(snapshot)}),
         plain_yaml.listing("checkpoints", fragments),
     )
+
+
+def _lineage(snapshot: StudySnapshot) -> dict[str, Any]:
+    return {} if snapshot.warm_start is None else {"warm_start": asdict(snapshot.warm_start)}
 
 
 def _row(checkpoint: CheckpointView) -> dict[str, Any]:

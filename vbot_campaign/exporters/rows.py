@@ -7,7 +7,7 @@ from typing import Any
 
 from vbot_campaign.paths import StudyPaths
 from vbot_campaign.spec.outcomes import EpisodeTotals
-from vbot_campaign.study.snapshot import CheckpointView, TrialState, TrialView, WarmStartView
+from vbot_campaign.study.snapshot import AttemptView, CheckpointView, TrialState, TrialView, WarmStartView
 
 _STATUS = {TrialState.COMPLETE: "completed"}
 
@@ -48,9 +48,14 @@ def outcomes(trial: TrialView) -> dict[str, float]:
 
 def hours(trial: TrialView) -> float | None:
     """Return the hours that a trial's ended attempts took together, or None before the first one ended."""
-    spans = [attempt.ended - attempt.started for attempt in trial.attempts if attempt.ended is not None]
+    spans = [span for attempt in trial.attempts if (span := span_hours(attempt)) is not None]
+    return round(sum(spans), 6) if spans else None
+
+
+def span_hours(attempt: AttemptView) -> float | None:
+    """Return the hours that an attempt took, or None while it lasts."""
     # Six decimals are four milliseconds.
-    return round(sum(span.total_seconds() for span in spans) / 3600, 6) if spans else None
+    return round((attempt.ended - attempt.started).total_seconds() / 3600, 6) if attempt.ended is not None else None
 
 
 def best_checkpoint(trial: TrialView) -> CheckpointView | None:
@@ -75,6 +80,7 @@ def attempt_rows(trial: TrialView) -> list[dict[str, Any]]:
             "host": attempt.host,
             "started_at": attempt.started,
             "ended_at": attempt.ended,
+            "duration_hours": span_hours(attempt),
             "reason": attempt.reason,
             "exit_code": attempt.exit_code,
             "first_env_step": attempt.first_env_step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from vbot_campaign import fs
@@ -12,10 +12,13 @@ from vbot_campaign.exporters import plain_yaml, rows
 from vbot_campaign.paths import StudyPaths, TrialPaths
 from vbot_campaign.spec import groups
 from vbot_campaign.spec.environments import get_environment
-from vbot_campaign.spec.resolve import resolve_training
 from vbot_campaign.spec.study import StudySpec
-from vbot_campaign.spec.training import TrainingSpec, TrialSpec
+from vbot_campaign.spec.trainer import trainer_words
+from vbot_campaign.spec.training import CommandTrainer, TrainingSpec, TrialSpec
 from vbot_campaign.study.snapshot import TrialView, WarmStartView
+from vbot_campaign.study.training import trial_training
+
+_PPO_TRAINERS = ("builtin", "skrl")
 
 # Shown in every row of automl_state.yaml, whether or not the study file names them.
 HP_CONFIG = (
@@ -105,7 +108,7 @@ def resolve(
     except ValueError:  # a damaged trial.json must not stop a mirror; `verify` names it
         given = None
     try:
-        config = _complete(spec, given.training if given else resolve_training(spec, trial.parameters))
+        config = _complete(spec, given.training if given else trial_training(spec, trial))
     except SpecError as error:
         config = TrialConfig(spec, None, **_by_group(trial.parameters), problem=str(error))
     return replace(config, warm_start=rows.warm_start(paths, warm_start))
@@ -130,6 +133,11 @@ def _by_group(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return groups
 
 
+def algorithm(trainer: str | CommandTrainer) -> str:
+    """Return the algorithm of a trainer: ours are PPO; of another one we know only who it is."""
+    return "PPO" if trainer in _PPO_TRAINERS else trainer_words(trainer)
+
+
 def render(trial: TrialView, config: TrialConfig) -> str:
     """Return the text of a trial's configuration file."""
     content = {
@@ -137,10 +145,13 @@ def render(trial: TrialView, config: TrialConfig) -> str:
         "trial": trial.number,
         "environment": config.spec.environment,
         "physics": config.spec.physics,
-        "algorithm": "PPO",
+        "algorithm": algorithm(config.spec.trainer),
+        "trainer": trainer_words(config.spec.trainer),
         **({"problem": config.problem} if config.problem else {}),
         **(_training(config.training) if config.training else {}),
         **({"warm_start": config.warm_start} if config.warm_start else {}),
+        **({"origin": trial.origin} if trial.origin else {}),
+        **({"start": asdict(trial.start)} if trial.start else {}),
         "sampled": trial.parameters,
         "ppo": config.ppo,
         "reward": config.reward,

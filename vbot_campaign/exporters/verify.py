@@ -17,11 +17,11 @@ from vbot_campaign.events import Result
 from vbot_campaign.exporters import plain_yaml, trial_config
 from vbot_campaign.exporters.mirrors import MirrorExporter
 from vbot_campaign.paths import CampaignPaths, StudyPaths, TrialPaths
-from vbot_campaign.spec.resolve import resolve_training
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.spec.training import TrialSpec
 from vbot_campaign.study import load_snapshot
 from vbot_campaign.study.snapshot import CheckpointView, StudySnapshot, TrialState, TrialView
+from vbot_campaign.study.training import trial_training
 
 VOLATILE = frozenset({"elapsed_hours"})
 """Keys of a mirror that follow the clock and not the database."""
@@ -153,7 +153,7 @@ def _compare_given(spec: StudySpec, trial: TrialView, given: TrialSpec) -> Itera
 
 def _definition(spec: StudySpec, trial: TrialView) -> Any:
     """Return what a trial should be trained with, according to the database."""
-    training = resolve_training(spec, trial.parameters).model_dump(mode="json", exclude=_MAY_DIFFER)
+    training = trial_training(spec, trial).model_dump(mode="json", exclude=_MAY_DIFFER)
     return plain_yaml.plain({"parameters": trial.parameters, "training": training})
 
 

@@ -10,7 +10,7 @@ from vbot_campaign.errors import RenderingUnavailableError
 
 VARIABLE = "MUJOCO_GL"
 
-_CONTEXTS = ("egl", "osmesa")
+CONTEXTS = ("egl", "osmesa")
 _PROBE = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>'), 8, 8).render()"
 
 
@@ -26,7 +26,7 @@ def prepare_rendering() -> str:
     wanted = os.environ.get(VARIABLE)
     if sys.platform != "linux":
         return wanted or ""
-    for context in (wanted,) if wanted else _CONTEXTS:
+    for context in (wanted,) if wanted else CONTEXTS:
         if _can_draw(context):
             os.environ[VARIABLE] = context
             return context

@@ -1,4 +1,4 @@
-"""Plays episodes one after another and keeps every step of them."""
+"""Plays episodes, one after another or side by side, and keeps every step of them."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ def _first(rows: torch.Tensor) -> Array:
     return rows[0].cpu().numpy().copy()
 
 
-def _outcome(transition: Transition, verdict: Verdict) -> Outcome | None:
-    if bool(verdict.out_of_bounds[0]):
+def _outcome(transition: Transition, verdict: Verdict, robot: int = 0) -> Outcome | None:
+    if bool(verdict.out_of_bounds[robot]):
         return Outcome.OUT_OF_BOUNDS
-    if bool(verdict.terminated[0]):
-        return Outcome.FELL_AFTER if bool(transition.ever_reached[0]) else Outcome.FELL_BEFORE
-    if bool(verdict.success[0]):
+    if bool(verdict.terminated[robot]):
+        return Outcome.FELL_AFTER if bool(transition.ever_reached[robot]) else Outcome.FELL_BEFORE
+    if bool(verdict.success[robot]):
         return Outcome.SUCCESS
-    return Outcome.TIMED_OUT if bool(verdict.timed_out[0]) else None
+    return Outcome.TIMED_OUT if bool(verdict.timed_out[robot]) else None
 
 
 def record_episodes(loaded: LoadedPolicy, training: TrainingSpec, *, episodes: int, seed: int) -> list[Episode]:
@@ -149,3 +149,79 @@ def _record_one(
         arrived_s=recorder.arrived_s,
     )
     return episode, observations
+
+
+class _Tape:
+    """Keeps every step of all robots of an environment, until each has ended its first episode."""
+
+    def __init__(self, env: VbotNavigation) -> None:
+        self._engine = env.engine
+        self._rows: dict[str, list[Array]] = {name: [] for name in ("positions", "velocities", "actions", "torques")}
+        self._rewards: list[Array] = []
+        self._ended: dict[int, tuple[int, Outcome]] = {}
+        self._arrived: dict[int, float] = {}
+        env.watch_steps(self._keep)
+
+    def begin(self) -> None:
+        """Keep the state that all start from."""
+        self._rows["positions"].append(self._engine.positions.cpu().numpy().copy())
+        self._rows["velocities"].append(self._engine.velocities.cpu().numpy().copy())
+
+    def acted(self, actions: torch.Tensor, rewards: torch.Tensor) -> None:
+        """Keep what was done in a step and what it earned."""
+        self._rows["actions"].append(actions.cpu().numpy().copy())
+        self._rewards.append(rewards.cpu().numpy().copy())
+
+    @property
+    def ended(self) -> int:
+        """How many robots have ended their first episode."""
+        return len(self._ended)
+
+    def episode(self, robot: int) -> Episode:
+        """Return a robot's first episode."""
+        steps, outcome = self._ended[robot]
+        states = {name: np.stack(self._rows[name][: steps + 1])[:, robot] for name in ("positions", "velocities")}
+        done = {name: np.stack(self._rows[name][:steps])[:, robot] for name in ("actions", "torques")}
+        rewards = np.stack(self._rewards[:steps])[:, robot].astype(np.float32)
+        arrived = self._arrived.get(robot)
+        return Episode(
+            target=self._targets[robot], **states, **done, rewards=rewards, outcome=outcome, arrived_s=arrived
+        )
+
+    def _keep(self, transition: Transition, verdict: Verdict) -> None:
+        self.begin()
+        self._rows["torques"].append(transition.torques.cpu().numpy().copy())
+        steps = len(self._rows["torques"])
+        if steps == 1:
+            # Later a robot that has ended walks to another target.
+            self._targets = (transition.goal.offset + transition.base.position[:, :2]).cpu().numpy().copy()
+        for robot in range(len(self._targets)):
+            outcome = _outcome(transition, verdict, robot)
+            if robot not in self._ended and bool(transition.arrived[robot]):
+                self._arrived.setdefault(robot, steps * CONTROL_DT_S)
+            if robot not in self._ended and outcome is not None:
+                self._ended[robot] = (steps, outcome)
+
+
+@torch.no_grad()
+def record_side_by_side(loaded: LoadedPolicy, training: TrainingSpec, *, episodes: int, seed: int) -> list[Episode]:
+    """Play the first episodes of several robots at once, with the mean action.
+
+    A step of four robots takes hardly longer than one of a single robot.
+
+    Args:
+        loaded: See `record_episodes`.
+        training: See `record_episodes`.
+        episodes: How many robots.
+        seed: See `record_episodes`.
+    """
+    env = env_for(training, threads=1, training=False, num_envs=episodes, seed=seed)
+    tape = _Tape(env)
+    observations = env.reset()
+    tape.begin()
+    while tape.ended < episodes:
+        action = loaded.policy.mean(loaded.observation_normalizer.normalize(observations))
+        step = env.step(action)
+        tape.acted(action, step.rewards)
+        observations = step.observations
+    return [tape.episode(robot) for robot in range(episodes)]

@@ -56,9 +56,15 @@ def check_video(path: Path) -> None:
         )
 
 
-def write_video(path: Path, episodes: Sequence[Episode]) -> None:
-    """Draw episodes one after another into a file; the kind follows from its name."""
-    form = FORMATS[path.suffix.lower()]
+def write_video(path: Path, episodes: Sequence[Episode], form: Format | None = None) -> None:
+    """Draw episodes one after another into a file; the kind follows from its name.
+
+    Args:
+        path: A ``.gif`` or ``.mp4`` file.
+        episodes: What is drawn.
+        form: Size and speed, if not those of `FORMATS`.
+    """
+    form = form or FORMATS[path.suffix.lower()]
     with Scene(form.width, form.height) as scene:
         pictures = _pictures(scene, episodes, form)
         if path.suffix.lower() == ".gif":

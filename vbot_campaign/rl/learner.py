@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from vbot_campaign.rl.policy import ActorCritic
 from vbot_campaign.rl.ppo import PpoUpdate, UpdateStats
 from vbot_campaign.rl.rollout import Batch, RolloutStorage, compute_gae, normalize_advantages
 from vbot_campaign.spec.outcomes import EpisodeTotals
-from vbot_campaign.spec.training import PpoSettings
+from vbot_campaign.spec.training import Part, PpoSettings, WarmStartRules
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Learner:
         iterations: Iterations in the whole training; a linear schedule ends there.
         seed: Source of the first weights, the action noise and the order of mini-batches.
         device: Where networks and rollout live; the environment's own device unless given.
+        freeze: Parts that do not change: ``policy``, ``value``, ``normalizer``.
+        schedule_begin: Env step at which the learning rate's schedule begins.
 
     Raises:
         SpecError: A rollout has fewer transitions than mini-batches.
@@ -85,10 +88,13 @@ class Learner:
         iterations: int,
         seed: int,
         device: torch.device | str | None = None,
+        freeze: Collection[Part] = (),
+        schedule_begin: int = 0,
     ) -> None:
         _check_batch_size(env.num_envs, settings)
         self.env = env
         self.settings = settings
+        self._schedule_begin = schedule_begin
         self.device = torch.device(env.device if device is None else device)
         self.iteration = 0
         self.env_steps = 0
@@ -96,7 +102,9 @@ class Learner:
         self.policy = _new_policy(env, settings, init_seed).to(self.device)
         self._noise = torch.Generator(self.device).manual_seed(noise_seed)
         self._order = torch.Generator(self.device).manual_seed(order_seed)
-        frozen = settings.freeze_normalizers
+        for name, parameter in self.policy.named_parameters():
+            parameter.requires_grad_(_part_of(name) not in freeze)  # without a gradient Adam passes over it
+        frozen = settings.freeze_normalizers or "normalizer" in freeze
         self.observation_normalizer = RunningNormalizer(env.observation_size, self.device, frozen=frozen)
         self.value_normalizer = RunningNormalizer(1, self.device, frozen=frozen)
         self._update = PpoUpdate(self.policy, settings, iterations)
@@ -269,14 +277,14 @@ class Learner:
                 "the checkpoint holds a policy only, without what training needs to continue. "
                 "Use an agent_<env_steps>.pt file, or start a new training from it."
             )
-        self.warm_start(state)
+        self._take_over(state, WarmStartRules().load)
         self._update.schedule.load_state_dict(own["schedule"])
         self._update.load_state_dict(state["optimizer"])
         self._load_generators(own["generators"], own["counters"])
         self.iteration = int(own["counters"]["iteration"])
         self.env_steps = int(own["counters"]["env_steps"])
         if own["started"] and len(own["observations"]) != self.env.num_envs:
-            self._update.schedule.move_to(self._epochs_at(self.env_steps))
+            self._update.schedule.move_to(self._epochs_at(self.env_steps - self._schedule_begin))
             self.env.load_generators(own["env"])
             return
         self.env.load_state_dict(own["env"])
@@ -298,19 +306,32 @@ class Learner:
             for seed, generator in zip(_derive_seeds(counters["env_steps"], 2), generators.values(), strict=True):
                 generator.manual_seed(seed)
 
-    def warm_start(self, state: dict[str, Any]) -> None:
-        """Take over the networks and normalizers of a checkpoint; the optimizer and all counters start anew.
+    def warm_start(self, state: dict[str, Any], rules: WarmStartRules | None = None) -> None:
+        """Take over parts of a checkpoint; all others, and all counters, start anew.
 
         Args:
             state: Content of a checkpoint as `rl.checkpoint.load` returns it.
+            rules: Which; networks and normalizers unless given. What they freeze is an argument of the constructor.
 
         Raises:
-            CheckpointError: Networks or normalizers of other sizes.
+            CheckpointError: Networks or normalizers of other sizes, or it lacks what is to be taken over.
         """
+        rules = rules or WarmStartRules()
+        self._take_over(state, rules.load)
+        if not rules.reset_schedule:
+            self._update.begin_at(_rate_share(state))
+        if "optimizer" in rules.load:
+            _require_own(state, "the optimizer's state", "Leave optimizer out of load.")
+            self._update.load_state_dict(state["optimizer"])
+
+    def _take_over(self, state: dict[str, Any], load: Collection[Part]) -> None:
         try:
-            self.policy.load_state_dict(state["policy"])
-            self.observation_normalizer.load_state_dict(state["state_preprocessor"])
-            if "value_preprocessor" in state:
+            weights = {name: tensor for name, tensor in state["policy"].items() if _part_of(name) in load}
+            kept = {name: tensor for name, tensor in self.policy.state_dict().items() if _part_of(name) not in load}
+            self.policy.load_state_dict({**kept, **weights})
+            if "normalizer" in load:
+                self.observation_normalizer.load_state_dict(state["state_preprocessor"])
+            if "normalizer" in load and "value_preprocessor" in state:
                 self.value_normalizer.load_state_dict(state["value_preprocessor"])
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
@@ -318,6 +339,23 @@ class Learner:
                 f"the checkpoint does not fit this training: {reason}. "
                 "Set ppo.policy_hidden_layer_sizes and ppo.value_hidden_layer_sizes to those it was trained with."
             ) from None
+
+
+def _part_of(parameter: str) -> Part:
+    return "value" if parameter.startswith("value_") else "policy"
+
+
+def _rate_share(state: Mapping[str, Any]) -> float:
+    """Return the share of its first learning rate that a training had come down to."""
+    _require_own(state, "the position of its learning-rate schedule", "Write reset_schedule: true.")
+    own = state["vbot_campaign"]
+    return float(own["schedule"]["learning_rate"]) / float(own["settings"]["ppo"]["learning_rate"])
+
+
+def _require_own(state: Mapping[str, Any], what: str, advice: str) -> None:
+    own = state.get("vbot_campaign", {})
+    if "schedule" not in own or "settings" not in own or "optimizer" not in state or own.get("trainer") is not None:
+        raise CheckpointError(f"the checkpoint does not have {what}: no training of this program wrote it. {advice}")
 
 
 def _check_batch_size(num_envs: int, settings: PpoSettings) -> None:

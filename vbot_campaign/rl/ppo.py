@@ -265,6 +265,11 @@ class PpoUpdate:
         plain = {"lr": self.schedule.learning_rate, "capturable": False}
         return {**state, "param_groups": [{**group, **plain} for group in state["param_groups"]]}
 
+    def begin_at(self, share: float) -> None:
+        """Begin at a share of the learning rate of the settings; only before the first update."""
+        self.schedule.begin_at(share)
+        self._learning_rate.copy_(self.schedule.rate)
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a `state_dict`, of whatever device. The learning rate is that of `schedule`: load it first."""
         own = self.optimizer.state_dict()

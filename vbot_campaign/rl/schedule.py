@@ -33,6 +33,7 @@ class LearningRateSchedule:
 
     def __init__(self, settings: PpoSettings, total_epochs: int, device: torch.device | str = "cpu") -> None:
         self._settings = settings
+        self._first_rate = settings.learning_rate
         self._total_epochs = max(total_epochs, 1)
         self._epochs = torch.zeros((), dtype=torch.float64, device=device)
         self.rate = torch.tensor(settings.learning_rate, dtype=torch.float64, device=device)
@@ -59,7 +60,7 @@ class LearningRateSchedule:
         self._epochs += epochs
         if self._settings.lr_scheduler_type == "linear":
             share = (1.0 - self._epochs / self._total_epochs).clamp_min(LINEAR_FLOOR)
-            self.rate.copy_(self._settings.learning_rate * share)
+            self.rate.copy_(self._first_rate * share)
         elif self._settings.lr_scheduler_type == "kl_adaptive":
             self.rate.copy_(self._adapted(kl.double()))
         return self.rate
@@ -75,12 +76,18 @@ class LearningRateSchedule:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the position as plain numbers. Reads the device."""
-        return {"epochs": int(self._epochs), "learning_rate": self.learning_rate}
+        return {"epochs": int(self._epochs), "learning_rate": self.learning_rate, "first_rate": self._first_rate}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a position."""
+        self._first_rate = float(state.get("first_rate", self._settings.learning_rate))
         self._epochs.fill_(int(state["epochs"]))
         self.rate.fill_(float(state["learning_rate"]))
+
+    def begin_at(self, share: float) -> None:
+        """Begin at a share of the learning rate of the settings; what moves it moves it from there."""
+        self._first_rate = self._settings.learning_rate * share
+        self.rate.fill_(self._first_rate)
 
     def move_to(self, epochs: int) -> None:
         """Go on as after so many epochs of the present size; the rate stays until the next one."""

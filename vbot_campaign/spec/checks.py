@@ -22,17 +22,31 @@ from vbot_campaign.spec.resolve import (
     unsearched_values,
 )
 from vbot_campaign.spec.starting_policy import LAYER_SIZES
-from vbot_campaign.spec.study import Integer, LogUniform, StudySpec, Uniform
+from vbot_campaign.spec.study import Integer, LogUniform, PrunerSettings, StudySpec, Uniform
 from vbot_campaign.spec.trainable import environment_problem, objective_problems, physics_problem
 from vbot_campaign.spec.trainer import setting_problem, trainer_problems
+from vbot_campaign.spec.training import CommandTrainer, WarmStartRules
 
-_RESERVED = ("backups", "campaign.db", "campaign.db-lock", "campaign.db-wal", "campaign.db-shm", "readme.md")
+_RESERVED = (
+    "backups",
+    "reward_library",
+    "campaign.db",
+    "campaign.db-lock",
+    "campaign.db-wal",
+    "campaign.db-shm",
+    "readme.md",
+)
 
 
 def study_problems(study: StudySpec) -> list[Problem]:
     """Return everything that is wrong with a study, in no order; empty when it can run."""
-    problems = [*_name_problems(study), *_budget_problems(study), *_pruner_problems(study), *_sampler_problems(study)]
-    problems += [*objective_problems(study.objective), *_warm_start_problems(study), *trainer_problems(study.trainer)]
+    problems = [*run_name_problems(study.study, "study"), *_budget_problems(study), *_pruner_problems(study)]
+    problems += [
+        *_sampler_problems(study),
+        *objective_problems(study.objective),
+        *_warm_start_problems(study),
+        *trainer_problems(study.trainer),
+    ]
     if (unknown := environment_problem(study.environment)) is not None:
         return [*problems, unknown]
     declaration = get_environment(study.environment)
@@ -47,26 +61,34 @@ def study_problems(study: StudySpec) -> list[Problem]:
 # --- one section at a time ------------------------------------------------------------------------------------------
 
 
-def _name_problems(study: StudySpec) -> Iterator[Problem]:
-    if (problem := name_problem(study.study)) is not None:
-        yield Problem(("study",), problem)
-    name = study.study.casefold()
-    if name in environment_names():
-        yield Problem(
-            ("study",), f"'{study.study}' is the name of an environment, whose runs lie in that folder; pick another."
-        )
-    if name in _RESERVED:
-        yield Problem(("study",), f"'{study.study}' is the name of a file or folder in runs/; pick another.")
+def run_name_problems(name: str, key: str) -> Iterator[Problem]:
+    """Yield what keeps a name from being that of a folder in ``runs/``; ``key`` is where it stands in its file."""
+    if (problem := name_problem(name)) is not None:
+        yield Problem((key,), problem)
+    if name.casefold() in environment_names():
+        yield Problem((key,), f"'{name}' is the name of an environment, whose runs lie in that folder; pick another.")
+    if name.casefold() in _RESERVED:
+        yield Problem((key,), f"'{name}' is the name of a file or folder in runs/; pick another.")
 
 
 def _budget_problems(study: StudySpec) -> Iterator[Problem]:
     budget = study.budget
-    if budget.trials is None and budget.hours is None and budget.env_steps is None:
-        yield Problem(("budget",), "sets no limit; give at least one of trials, hours, env_steps.")
+    totals = (budget.hours, budget.gpu_hours, budget.env_steps)
+    if budget.trials is None and totals == (None, None, None):
+        yield Problem(("budget",), "sets no limit; give at least one of trials, hours, gpu_hours, env_steps.")
+    if budget.shares is None:
+        return
+    if totals == (None, None, None):
+        text = "divide hours, gpu_hours or env_steps, but the budget has none of them; give one, or leave shares out."
+        yield Problem(("budget", "shares"), text)
+    if (whole := budget.shares.search + budget.shares.confirm + budget.shares.extend) > 1 + 1e-9:
+        yield Problem(("budget", "shares"), f"add up to {show(whole)}; together they are at most 1.")
 
 
 def _pruner_problems(study: StudySpec) -> Iterator[Problem]:
     pruner = study.pruner
+    if pruner.pause:
+        yield from _pause_problems(pruner)
     if pruner.name != "threshold":
         return
     if pruner.lower is None and pruner.upper is None:
@@ -74,6 +96,16 @@ def _pruner_problems(study: StudySpec) -> Iterator[Problem]:
     if pruner.lower is not None and pruner.upper is not None and pruner.lower >= pruner.upper:
         text = f"lower {show(pruner.lower)} is not below upper {show(pruner.upper)}; every score would be pruned."
         yield Problem(("pruner", "lower"), text)
+
+
+def _pause_problems(pruner: PrunerSettings) -> Iterator[Problem]:
+    if pruner.name != "successive_halving":
+        yield Problem(("pruner", "pause"), f"'{pruner.name}' has no rungs to pause at; use name: successive_halving.")
+    if pruner.dry_run:
+        yield Problem(("pruner", "dry_run"), "stops nothing, and pause does; leave one of them out.")
+    if pruner.patience:
+        text = "is for trials that are stopped; one that is paused may go on later, so leave it out."
+        yield Problem(("pruner", "patience"), text)
 
 
 def _sampler_problems(study: StudySpec) -> Iterator[Problem]:
@@ -102,10 +134,26 @@ def _warm_start_problems(study: StudySpec) -> Iterator[Problem]:
         yield Problem(("warm_start", "trial"), "is a trial of another study; name it: {study: NAME, trial: NUMBER}.")
     if start.study == study.study:
         yield Problem(("warm_start", "study"), f"'{start.study}' is this study itself; name another one.")
+    yield from (p.under("warm_start") for p in rule_problems(start.rules, study.trainer))
     for name in LAYER_SIZES:
         if f"ppo.{name}" in study.parameters:
             text = "cannot be searched with a warm_start, whose networks have their sizes already; put it under fixed."
             yield Problem(("search_space", "ppo", name), text)
+
+
+def rule_problems(rules: WarmStartRules, trainer: str | CommandTrainer) -> Iterator[Problem]:
+    """Yield what is wrong with what a training takes over from the policy it starts from."""
+    if "policy" not in rules.load:
+        yield Problem(("load",), "must have policy; without it there is nothing to start from.")
+    if "optimizer" in rules.load and "value" not in rules.load:
+        yield Problem(("load",), "optimizer is that of policy and value together; load value too, or leave it out.")
+    for position, part in enumerate(rules.freeze):
+        if part not in rules.load:
+            yield Problem(("freeze", position), f"{part} is not loaded; a new one cannot stay as it is.")
+    if {"policy", "value"} <= set(rules.freeze):
+        yield Problem(("freeze",), "policy and value both; nothing would be trained.")
+    if trainer == "skrl" and rules != WarmStartRules():
+        yield Problem((), "skrl takes over networks and normalizers as they are; leave load and freeze out.")
 
 
 def _space_problems(study: StudySpec, declaration: EnvironmentDeclaration) -> Iterator[Problem]:

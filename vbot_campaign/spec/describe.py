@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from vbot_campaign.spec import ranges
+from vbot_campaign.spec.budget import phase_budget
 from vbot_campaign.spec.checks import ends, possible_values
 from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.problems import show
@@ -81,7 +82,7 @@ def describe(study: StudySpec, *, slots: int, env_steps_per_s: float) -> StudyPl
     training = resolve_training(study, first)
     trials = _trials(study)
     all_hours = math.inf if trials is None else _hours(study, trials, slots, env_steps_per_s)
-    limit = study.budget.hours
+    limit = phase_budget(study.budget, "search").hours
     hours = min(all_hours, math.inf if limit is None else limit)
     return StudyPlan(
         study=study.study,
@@ -110,11 +111,11 @@ def describe(study: StudySpec, *, slots: int, env_steps_per_s: float) -> StudyPl
 
 
 def _trials(study: StudySpec) -> int | None:
-    limits = []
-    if study.budget.trials is not None:
-        limits.append(study.budget.trials)
-    if study.budget.env_steps is not None:
-        limits.append(-(-study.budget.env_steps // study.env_steps_per_trial))
+    limits, budget = [], phase_budget(study.budget, "search")
+    if budget.trials is not None:
+        limits.append(budget.trials)
+    if budget.env_steps is not None:
+        limits.append(-(-budget.env_steps // study.env_steps_per_trial))
     return min(limits, default=None)
 
 
@@ -158,6 +159,8 @@ def _warnings(study: StudySpec, trials: int | None, hours: float, limit: float |
         )
     if trials is not None and study.budget.trials is not None and trials < study.budget.trials:
         yield f"budget.env_steps ends the study after {trials} of {study.budget.trials} trials, unless some are pruned."
+    if trials == 1:  # nothing to choose and nothing to compare with
+        return
     if trials is not None and study.sampler.name in ("tpe", "gp", "cmaes") and trials <= study.sampler.startup_trials:
         yield (
             f"All {trials} trials are drawn at random: sampler.startup_trials is {study.sampler.startup_trials}. "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,18 +50,20 @@ class Document:
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict)
     """Line of each key and list item, counted from 1; empty for values that did not come from a text."""
+    files: dict[KeyPath, str] = field(default_factory=dict)
+    """File of each value that came from another one than `source`, which this one refers to."""
 
-    def line(self, path: KeyPath) -> int | None:
-        """Return the line of a value, or of the nearest thing around it."""
+    def place(self, path: KeyPath) -> tuple[str, int | None]:
+        """Return file and line of a value, or of the nearest thing around it."""
         for length in range(len(path), -1, -1):
             if path[:length] in self.lines:
-                return self.lines[path[:length]]
-        return None
+                return self.files.get(path[:length], self.source), self.lines[path[:length]]
+        return self.source, None
 
     def error(self, problems: list[Problem]) -> SpecError:
         """Return one error with a line for each problem, in the order of the file; ten lines at most."""
         unique = list(dict.fromkeys(problems))
-        ordered = sorted(unique, key=lambda problem: self.line(problem.path) or 0)
+        ordered = sorted(unique, key=self._order)
         lines = [f"{self._where(problem)}{problem}" for problem in ordered]
         if len(lines) > 10:
             lines[9:] = [f"{self._source}and {len(lines) - 9} more problems; put these right first."]
@@ -70,9 +73,13 @@ class Document:
     def _source(self) -> str:
         return f"{self.source}: " if self.source else ""
 
+    def _order(self, problem: Problem) -> tuple[bool, str, int]:
+        file, line = self.place(problem.path)
+        return file != self.source, file, line or 0
+
     def _where(self, problem: Problem) -> str:
-        line = self.line(problem.path)
-        return f"{self.source}:{line}: " if line is not None and self.source else self._source
+        file, line = self.place(problem.path)
+        return f"{file}:{line}: " if line is not None and file else self._source
 
 
 def read_document(path: Path) -> Document:
@@ -135,6 +142,29 @@ def parse_value(text: str) -> Any:
     if builder.problems:
         raise SpecError(str(builder.problems[0]))
     return value
+
+
+def scalar_spans(text: str, source: str) -> dict[KeyPath, tuple[int, int]]:
+    """Return where each single value stands in a YAML text, first letter and the one after the last.
+
+    For edits of a value that leave comments and layout as they are.
+
+    Raises:
+        SpecError: Not valid YAML.
+    """
+    node = _compose(text, source)
+    return {} if node is None else dict(_spans(node, ()))
+
+
+def _spans(node: yaml.Node, path: KeyPath) -> Iterator[tuple[KeyPath, tuple[int, int]]]:
+    if isinstance(node, yaml.ScalarNode):
+        yield path, (node.start_mark.index, node.end_mark.index)
+    elif isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _spans(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            yield from _spans(item, (*path, index))
 
 
 # --- reading --------------------------------------------------------------------------------------------------------

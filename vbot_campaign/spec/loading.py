@@ -14,12 +14,17 @@ from vbot_campaign.errors import SpecError, did_you_mean
 from vbot_campaign.spec.checks import study_problems
 from vbot_campaign.spec.document import Document, parse_document, parse_value, read_document
 from vbot_campaign.spec.groups import GROUPS
+from vbot_campaign.spec.kinds import require_kind
+from vbot_campaign.spec.plan import PlanSpec
+from vbot_campaign.spec.plan_checks import plan_problems
 from vbot_campaign.spec.problems import Problem
+from vbot_campaign.spec.references import resolve_plan, resolve_study, resolve_training
 from vbot_campaign.spec.shape import check_shape
 from vbot_campaign.spec.study import StudySpec, WarmStart
 from vbot_campaign.spec.trainable import iteration_problem, require, training_problems
 from vbot_campaign.spec.trainer import placed_in, trainer_problems
 from vbot_campaign.spec.training import TrainingSpec, TrialSpec
+from vbot_campaign.spec.training_file import TrainingFile
 
 
 def load_study(path: Path) -> StudySpec:
@@ -28,14 +33,14 @@ def load_study(path: Path) -> StudySpec:
     Raises:
         SpecError: The file cannot be read, or something in it is wrong.
     """
-    return _study(read_document(path), folder=path.parent)
+    return _study(read_document(path), path.parent)
 
 
 def study_from_text(text: str, source: str = "study") -> StudySpec:
     """Read a study from YAML text.
 
     Args:
-        text: The YAML.
+        text: The YAML. Relative paths in it start at the working folder.
         source: What to call it in messages, where a file's name would stand.
 
     Raises:
@@ -45,6 +50,8 @@ def study_from_text(text: str, source: str = "study") -> StudySpec:
 
 
 def _study(document: Document, folder: Path | None = None) -> StudySpec:
+    require_kind(document.source, document.value, "study")
+    document = resolve_study(document, folder or Path())
     study, problems = check_shape(StudySpec, document.value)
     if study is not None and folder is not None:
         study = study.model_copy(update={"trainer": placed_in(study.trainer, folder)})
@@ -52,6 +59,64 @@ def _study(document: Document, folder: Path | None = None) -> StudySpec:
     if study is None or problems:
         raise document.error(problems)
     return study
+
+
+def load_training(path: Path) -> TrainingFile:
+    """Read a training file; the paths in it come back as they are from the working folder.
+
+    Raises:
+        SpecError: The file cannot be read, or something in it is wrong.
+    """
+    document = read_document(path)
+    require_kind(document.source, document.value, "training")
+    document = resolve_training(document, path.parent)
+    file, problems = check_shape(TrainingFile, document.value)
+    if file is not None:
+        start = path.parent / file.checkpoint if file.checkpoint is not None else None
+        file = file.model_copy(update={"trainer": placed_in(file.trainer, path.parent), "checkpoint": start})
+        problems = _training_problems(file)
+        if start is not None and not start.exists():
+            problems.append(
+                Problem(("checkpoint",), f"no file {start.as_posix()}; a relative path starts at this one.")
+            )
+    if file is None or problems:
+        raise document.error(problems)
+    return file
+
+
+def load_plan(path: Path) -> PlanSpec:
+    """Read a plan file.
+
+    Raises:
+        SpecError: The file cannot be read, or something in it is wrong.
+    """
+    document = read_document(path)
+    require_kind(document.source, document.value, "plan")
+    document = resolve_plan(document, path.parent)
+    plan, problems = check_shape(PlanSpec, document.value)
+    if plan is not None:
+        plan = plan.model_copy(update={"trainer": placed_in(plan.trainer, path.parent)})
+        problems = plan_problems(plan, path.parent)
+    if plan is None or problems:
+        raise document.error(problems)
+    return plan
+
+
+def plan_definition(plan: PlanSpec) -> dict[str, Any]:
+    """Return a plan as plain JSON values, as the database keeps it."""
+    return plan.model_dump(mode="json")
+
+
+def plan_from_definition(values: Mapping[str, Any], source: str = "stored plan") -> PlanSpec:
+    """Return the plan of a `plan_definition`; only its shape is checked.
+
+    Raises:
+        SpecError: It has another shape.
+    """
+    plan, problems = check_shape(PlanSpec, dict(values))
+    if plan is None:
+        raise Document(source, values).error(problems)
+    return plan
 
 
 def with_warm_start(study: StudySpec, checkpoint: Path) -> StudySpec:
@@ -109,33 +174,43 @@ def parse_assignment(text: str) -> tuple[str, str, Any]:
         raise SpecError(f"{key.strip()}: {error}") from None
 
 
-def build_training(environment: str, env_steps: int, settings: Sequence[str] = (), **options: Any) -> TrainingSpec:
+def build_training(
+    environment: str | None,
+    env_steps: int | None,
+    settings: Sequence[str] = (),
+    *,
+    base: TrainingSpec | None = None,
+    **options: Any,
+) -> TrainingSpec:
     """Return a training without a study.
 
     Args:
         environment: Environment name.
-        env_steps: Budget in env steps.
+        env_steps: Budget in env steps; needed where there is no base.
         settings: Assignments such as ``ppo.learning_rate=3e-4``; the last one for a name counts.
+        base: Training that has the values of all that is not given here.
         **options: Other fields of `TrainingSpec` as plain values (num_envs, seed, physics, checkpoints, evaluation, …);
             those that are None keep their default.
 
     Raises:
         SpecError: A value is wrong; one line for each.
     """
-    values: dict[str, Any] = {"environment": environment, "env_steps": env_steps}
-    values.update({name: value for name, value in options.items() if value is not None})
+    values: dict[str, Any] = base.model_dump(mode="json") if base is not None else {}
+    given = {"environment": environment, "env_steps": env_steps, **options}
+    values.update({name: value for name, value in given.items() if value is not None})
     for group, name, value in map(parse_assignment, settings):
         values[group] = {**values.get(group, {}), name: value}
     training, problems = check_shape(TrainingSpec, _plain(values))
     require(problems)
     assert training is not None  # noqa: S101 - no problems means a model
-    problems = [*training_problems(training), *trainer_problems(training.trainer)]
-    require(problems or _optional(iteration_problem(training)))
+    require(_training_problems(training))
     return training
 
 
-def _optional(problem: Problem | None) -> list[Problem]:
-    return [problem] if problem else []
+def _training_problems(training: TrainingSpec) -> list[Problem]:
+    problems = [*training_problems(training), *trainer_problems(training.trainer)]
+    short = iteration_problem(training)
+    return problems or ([short] if short else [])
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,7 +152,7 @@ class DefinitionChanges:
     """In words: ``search_space.ppo.learning_rate.high: 0.001 -> 0.01``."""
     only_raises_budget: bool
     """Whether nothing but totals of the budget differ, and each of those grew or was lifted. The folder of a trainer's
-    command may differ too: the study file has moved."""
+    command may differ too: the study file has moved. So may what follows the search."""
 
     def __bool__(self) -> bool:
         return bool(self.differences)
@@ -160,11 +160,26 @@ class DefinitionChanges:
 
 def definition_changes(stored: StudySpec, new: StudySpec) -> DefinitionChanges:
     """Compare two definitions of one study."""
-    before = dict(_leaves(stored.model_dump(mode="json")))
-    after = dict(_leaves(new.model_dump(mode="json")))
+    return changes_between(stored.model_dump(mode="json"), new.model_dump(mode="json"), raises_budget)
+
+
+def changes_between(
+    stored: Mapping[str, Any],
+    new: Mapping[str, Any],
+    is_allowed: Callable[[str, Mapping[str, Any], Mapping[str, Any]], bool],
+) -> DefinitionChanges:
+    """Compare two definitions as plain values.
+
+    Args:
+        stored: The one before.
+        new: The one after.
+        is_allowed: Tells of a dotted path and the values before and after, by such paths, whether the change only
+            raises a budget.
+    """
+    before, after = dict(_leaves(stored)), dict(_leaves(new))
     changed = [path for path in {**before, **after} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
     words = tuple(_difference(path, before.get(path, _ABSENT), after.get(path, _ABSENT)) for path in changed)
-    return DefinitionChanges(words, all(_raises_budget(path, before, after) for path in changed))
+    return DefinitionChanges(words, all(is_allowed(path, before, after) for path in changed))
 
 
 _ABSENT = object()
@@ -194,8 +209,9 @@ def _shown(value: Any) -> str:
     return value if isinstance(value, str) else show(value)
 
 
-def _raises_budget(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    if path == "trainer.folder":
+def raises_budget(path: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether a change of one value does no more than raise or lift a total of a budget."""
+    if path == "trainer.folder" or path == "confirm" or path.startswith("confirm."):
         return True
     if not path.startswith("budget.") or path not in before:
         return False

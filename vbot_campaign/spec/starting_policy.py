@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from vbot_campaign.spec.training import PpoSettings
+from vbot_campaign.spec.training import Part, PpoSettings
 
 LAYER_SIZES = ("policy_hidden_layer_sizes", "value_hidden_layer_sizes")
 
@@ -23,9 +24,18 @@ class StartingPolicy:
     policy_hidden_layer_sizes: tuple[int, ...]
     value_hidden_layer_sizes: tuple[int, ...]
 
-    def misfit(self, ppo: PpoSettings) -> tuple[str, list[int], list[int]] | None:
-        """Return the setting, its value in the file and its value in ``ppo`` where the networks differ, or None."""
+    def misfit(
+        self, ppo: PpoSettings, load: Collection[Part] = ("policy", "value")
+    ) -> tuple[str, list[int], list[int]] | None:
+        """Return the setting, its value in the file and its value in ``ppo`` where the networks differ, or None.
+
+        Args:
+            ppo: Settings of the training that starts there.
+            load: What it takes over; only these networks must fit.
+        """
         for name in LAYER_SIZES:
+            if name.partition("_")[0] not in load:
+                continue
             found, wanted = list(getattr(self, name)), list(getattr(ppo, name))
             if found != wanted:
                 return name, found, wanted

@@ -112,6 +112,21 @@ class CommandTrainer(Strict):
     """Where the command runs, and so where its relative paths start; the study file's folder unless given."""
 
 
+class Continuation(Strict):
+    """A training that goes on from the complete state of an earlier, shorter one."""
+
+    env_steps: int = Field(ge=1)
+    """Trained in the earlier one; this one counts on from there."""
+    schedule: Literal["continue", "restart"] = "continue"
+    """Whether the learning rate's schedule goes on from where it was, or begins anew at `env_steps`."""
+    schedule_begin: int = Field(default=0, ge=0)
+    """Env step at which the schedule begins."""
+    schedule_end: int | None = Field(default=None, ge=1)
+    """Env step at which it ends; `linear` stays at its last value from there on. None for the end of this training."""
+    lr_factor: float = Field(default=1.0, gt=0, le=10)
+    """Share of the learning rate of `ppo` that it begins at."""
+
+
 class TrainingSpec(Strict):
     """A complete training: what `vbot-campaign train` runs and what a study samples."""
 
@@ -133,6 +148,8 @@ class TrainingSpec(Strict):
     checkpoints: CheckpointSettings = CheckpointSettings()
     report_points: int = Field(default=30, ge=1, le=200)
     """Points of the canonical grid of env steps, the same for all trials of a study."""
+    continuation: Continuation | None = None
+    """Where it goes on, if it has a beginning elsewhere."""
 
     @property
     def steps_per_iteration(self) -> int:
@@ -144,6 +161,24 @@ class TrainingSpec(Strict):
         """Iterations until the budget is reached; the last one may pass it."""
         return -(-self.env_steps // self.steps_per_iteration)
 
+    @property
+    def schedule_iterations(self) -> int:
+        """Iterations over which the learning rate's schedule is laid out."""
+        end = self.continuation.schedule_end if self.continuation is not None else None
+        return -(-((end or self.env_steps) - self.schedule_begin) // self.steps_per_iteration)
+
+    @property
+    def schedule_begin(self) -> int:
+        """Env step at which that schedule begins."""
+        return self.continuation.schedule_begin if self.continuation is not None else 0
+
+    @property
+    def scheduled_ppo(self) -> PpoSettings:
+        """The hyperparameters, with the learning rate that the schedule begins at."""
+        if self.continuation is None:
+            return self.ppo
+        return self.ppo.model_copy(update={"learning_rate": self.ppo.learning_rate * self.continuation.lr_factor})
+
     def report_step(self, point: int) -> int:
         """Return the env step of canonical grid point ``point``, 1..report_points."""
         return self.env_steps * point // self.report_points
@@ -154,6 +189,26 @@ class TrainingSpec(Strict):
         while point > 0 and self.report_step(point) > env_steps:
             point -= 1
         return point
+
+
+Part = Literal["policy", "value", "normalizer", "optimizer"]
+"""What a training can take over from another one."""
+
+
+class WarmStartRules(Strict):
+    """What a training that starts from a policy takes over from it, and what of that stays as it is."""
+
+    load: tuple[Part, ...] = ("policy", "value", "normalizer")
+    """What is taken over: `policy` and `value` are networks, `normalizer` those of observations and values, `optimizer`
+    the state of Adam. The rest begins anew."""
+    freeze: tuple[Literal["policy", "value", "normalizer"], ...] = ()
+    """What of it does not change any more."""
+    reset_schedule: bool = True
+    """Begin at the whole learning rate. Without it, at the share of it that the earlier training had come down to."""
+
+
+Recording = Literal["gif", "path", "none"]
+"""What a worker draws of its policy at the end."""
 
 
 class TrialSpec(Strict):
@@ -172,5 +227,11 @@ class TrialSpec(Strict):
     threads: ThreadSettings = ThreadSettings()
     parameters: dict[str, Any] = Field(default_factory=dict)
     """The sampled point, by Optuna parameter name, for HParams and summaries."""
+    run_tag: str = ""
+    """What people call a training without a study."""
     warm_start: Path | None = None
     """Checkpoint of another run to start from. A resume needs nothing: the folder's own checkpoints are used."""
+    warm_start_rules: WarmStartRules = WarmStartRules()
+    """What is taken over from it, and what does not change any more."""
+    recording: Recording = "none"
+    """What is drawn of the policy once it is trained and evaluated."""

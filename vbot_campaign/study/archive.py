@@ -143,7 +143,7 @@ def _members(study: StudyPaths, snapshot: StudySnapshot, database: Path) -> Iter
     for trial in snapshot.trials:
         if trial.folder is not None:
             folder = TrialPaths(study.root / trial.folder)
-            yield from _files(study.root, [folder.spec, folder.meta, folder.result])
+            yield from _files(study.root, [folder.spec, folder.meta, folder.path_plot, folder.rollout, folder.result])
             yield from _logs(study.root, [folder.metrics])
             yield from _checkpoints(study.root, folder, trial)
 

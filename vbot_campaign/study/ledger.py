@@ -14,24 +14,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from vbot_campaign.study.lease import Lease as Lease
 from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, CheckpointView
 from vbot_campaign.study.storage import CampaignStorage
 from vbot_campaign.study.tables import AttemptRow, CheckpointRow, LeaseRow, SessionRow, TrialRow
-
-
-@dataclass(frozen=True)
-class Lease:
-    """Who owns the study."""
-
-    owner: Owner
-    since: datetime
-    until: datetime
-    slots: tuple[str, ...] = ()
-
-    def is_held(self) -> bool:
-        """Tell whether the owner is at work: by its process on this host, by the date elsewhere."""
-        return self.owner.is_alive() if self.owner.is_local else datetime.now(UTC) < self.until
 
 
 @dataclass
@@ -81,7 +68,7 @@ class Ledger:
                 entries[row.trial] = _entry(row)
             for attempt in self._rows(session, AttemptRow, trials, AttemptRow.number):
                 entries[attempt.trial].attempts.append(_attempt_view(attempt))
-            for checkpoint in self._rows(session, CheckpointRow, trials, CheckpointRow.env_steps):
+            for checkpoint in self._rows(session, CheckpointRow, trials, CheckpointRow.env_steps, CheckpointRow.path):
                 if not checkpoint.deleted:
                     entries[checkpoint.trial].checkpoints.append(_checkpoint_view(checkpoint))
         return entries
@@ -142,8 +129,9 @@ class Ledger:
         exit_code: int | None,
         died: bool,
         memory_peak_mb: float | None = None,
+        ended: datetime | None = None,
     ) -> None:
-        """Record that an attempt ended now.
+        """Record that an attempt ended.
 
         Args:
             trial: Trial number.
@@ -152,8 +140,10 @@ class Ledger:
             exit_code: Of the process; negative for a signal, None when nobody saw it end.
             died: It ended without being asked and without a result.
             memory_peak_mb: Most memory it had; None leaves what is recorded.
+            ended: When, aware UTC; None for now.
         """
-        values: dict[str, Any] = {"reason": reason, "exit_code": exit_code, "died": died, "ended": datetime.now(UTC)}
+        values: dict[str, Any] = {"reason": reason, "exit_code": exit_code, "died": died}
+        values["ended"] = ended or datetime.now(UTC)
         if memory_peak_mb is not None:
             values["memory_peak_mb"] = memory_peak_mb
         self.update_attempt(trial, number, **values)

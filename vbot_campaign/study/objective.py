@@ -37,8 +37,8 @@ class GridReporter:
 
     def __init__(self, training: TrainingSpec) -> None:
         self._training = training
-        self._env_steps = 0
-        self._point = 0
+        self._env_steps = training.continuation.env_steps if training.continuation is not None else 0
+        self._point = training.points_reached(self._env_steps)
         self._episodes = EpisodeTotals()
         self._parts: dict[str, float] | None = None
 

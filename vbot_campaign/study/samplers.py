@@ -37,7 +37,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from vbot_campaign.errors import StudyError
 from vbot_campaign.spec.resolve import prior_point, skipped_by
 from vbot_campaign.spec.study import SamplerSettings, StudySpec
-from vbot_campaign.study import grid, space
+from vbot_campaign.study import attributes, grid, space
+from vbot_campaign.study.queue import QUEUED
 
 MAX_TRIES = 100
 """Refused points before a draw is given up."""
@@ -59,21 +60,23 @@ class Draw:
 
 
 def draw(spec: StudySpec, history: Sequence[FrozenTrial]) -> Draw | None:
-    """Draw the point of the next trial; the priors make the first one.
+    """Draw the point of the next trial; the priors make the first one that is drawn.
 
     Args:
         spec: The study.
         history: All its trials so far, by number; the next trial's number is their count.
 
     Returns:
-        The point, or None when a grid has no further one.
+        The point, or None when a grid has no further one, or the study makes queued trials only.
 
     Raises:
         StudyError: The constraints refuse everything that was drawn.
     """
+    if spec.sampler.name == "queue":
+        return None
     if spec.sampler.name == "grid":
         return _draw_from_grid(spec, history)
-    prior = prior_point(spec) if not history else {}
+    prior = prior_point(spec) if _is_first(history) else {}
     for skipped in range(MAX_TRIES):
         with _quiet(), _torch_in_its_place(spec.sampler):
             trial = _sandbox(spec, history, skipped, prior if skipped == 0 else {}).ask()
@@ -86,11 +89,24 @@ def draw(spec: StudySpec, history: Sequence[FrozenTrial]) -> Draw | None:
     )
 
 
+def at_point(spec: StudySpec, point: Mapping[str, Any], skipped: int = 0) -> Draw:
+    """Return a chosen point as if it had been drawn.
+
+    Args:
+        spec: The study.
+        point: Real values by real name, without inactive parameters.
+        skipped: Points that constraints refused before.
+    """
+    searched = {name: spec.parameters[name] for name in point}
+    distributions = {space.stored_name(name, p): space.distribution(p) for name, p in searched.items()}
+    return Draw(space.encode(spec, point), distributions, {}, skipped)
+
+
 def build_sampler(settings: SamplerSettings, seed: int) -> BaseSampler:
     """Return a sampler that draws one point.
 
     Args:
-        settings: Any but the grid, which needs no sampler of Optuna's.
+        settings: Any but the grid and the queue, which need no sampler of Optuna's.
         seed: From `draw_seed`.
     """
     with _quiet():
@@ -115,16 +131,47 @@ def has_diverged(trial: FrozenTrial) -> bool:
     return trial.state is TrialState.FAIL and said
 
 
+def feasibility(state: TrialState, reason: str) -> dict[str, float | bool]:
+    """Return what samplers are told of an ending trial's constraint, as attributes for people to see.
+
+    optuna-dashboard shows no constraint of Optuna 5, and what `as_shown` says is never stored.
+
+    Args:
+        state: What it ends as.
+        reason: Why. A trial that failed for another reason than that it diverged says nothing.
+    """
+    if state is TrialState.FAIL and not reason.startswith("diverged"):
+        return {}
+    diverged = state is TrialState.FAIL
+    return {"constraint diverged": 1.0 if diverged else -1.0, "feasible": not diverged}
+
+
 def as_shown(history: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials as a sampler is shown them: those that diverged as infeasible, with the worst score seen.
+    """Return the trials as a sampler is shown them.
+
+    Those that diverged are infeasible, with the worst score seen. Those that are paused at a rung are pruned there: a
+    sampler does not look at trials that run, and would learn nothing of most points before the end.
 
     Args:
         history: All trials by number; they stay as they are.
     """
+    history = [_ended_if_paused(trial) for trial in history]
     if not any(map(has_diverged, history)):
-        return list(history)
+        return history
     worst = min(filter(np.isfinite, map(_last_value, history)), default=0.0)
     return [_shown(trial, worst) for trial in history]
+
+
+def _ended_if_paused(trial: FrozenTrial) -> FrozenTrial:
+    at = attributes.rung(trial.user_attrs) if trial.state is TrialState.RUNNING else None
+    if at is None or at.paused is None or at.env_step is None:
+        return trial
+    # What it has reported beyond the rung, before its worker heard of the pause, depends on the time of day.
+    shown = copy.copy(trial)
+    shown.state, shown.datetime_complete = TrialState.PRUNED, trial.datetime_start
+    known = {step: score for step, score in trial.intermediate_values.items() if step <= at.env_step}
+    shown.intermediate_values, shown.value = known, known[at.env_step]
+    return shown
 
 
 def _last_value(trial: FrozenTrial) -> float:
@@ -146,18 +193,18 @@ def _shown(trial: FrozenTrial, worst: float) -> FrozenTrial:
 
 def _draw_from_grid(spec: StudySpec, history: Sequence[FrozenTrial]) -> Draw | None:
     prior = prior_point(spec)
-    if not history and skipped_by(spec, prior) is None:
+    if _is_first(history) and skipped_by(spec, prior) is None:
         point, skipped = prior, 0
     else:
         found = grid.next_point(spec, [space.decode(spec, trial.params) for trial in history])
         if found is None:
             return None
         point, skipped = found
-    params = space.encode(spec, point)
-    distributions = {
-        space.stored_name(name, spec.parameters[name]): space.distribution(spec.parameters[name]) for name in point
-    }
-    return Draw(params, distributions, {}, skipped)
+    return at_point(spec, point, skipped)
+
+
+def _is_first(history: Sequence[FrozenTrial]) -> bool:
+    return all(QUEUED in trial.user_attrs for trial in history)
 
 
 def _sandbox(spec: StudySpec, history: Sequence[FrozenTrial], tries: int, prior: Mapping[str, Any]) -> optuna.Study:

@@ -7,7 +7,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from vbot_campaign.errors import StudyError
 from vbot_campaign.spec.study import StudySpec
+from vbot_campaign.study.queue import QueuedStart, QueueEntry
 
 
 class TrialState(StrEnum):
@@ -66,6 +68,26 @@ class CheckpointView:
 
 
 @dataclass(frozen=True)
+class RungView:
+    """Where a trial stands in successive halving with pauses."""
+
+    passed: int
+    """Rungs that it was let go beyond."""
+    paused: str | None = None
+    """Why it is paused at the next one; None where it is not."""
+    env_step: int | None = None
+    """Of the report that it was paused for; later ones count only when it goes on."""
+
+
+@dataclass(frozen=True)
+class WouldPruneView:
+    """What a pruner that stops nothing would have stopped a trial for."""
+
+    env_step: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class TrialView:
     """One point of the search space and what came of it."""
 
@@ -94,7 +116,29 @@ class TrialView:
     env_steps_per_s: float | None = None
     """Speed at the last report."""
     num_envs: int | None = None
-    """Environments that it goes on with since memory ran out; None where it never did."""
+    """Environments that it goes on with since memory ran out, here or where it starts; None where it never did."""
+    origin: str | None = None
+    """Who chose its point and why; None where the sampler drew it."""
+    seed: int | None = None
+    """Its own training seed; None where it is the study's."""
+    queued: int | None = None
+    """Entry of the queue that it was made of."""
+    start: QueuedStart | None = None
+    """The complete state that it goes on from; None where it starts as every trial of the study."""
+    rung: RungView | None = None
+    """Where the pruner pauses trials: where it stands; None before its first rung."""
+    would_prune: WouldPruneView | None = None
+    """Where the pruner is on a dry run: what it would have been stopped for, the first time."""
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it waits at a rung until it is among the best there."""
+        return self.state is TrialState.WAITING and self.rung is not None and self.rung.paused is not None
+
+    @property
+    def new_env_steps(self) -> int:
+        """Trained here: without what its start had been trained before."""
+        return max(0, self.env_steps - (self.start.env_steps if self.start is not None else 0))
 
 
 @dataclass(frozen=True)
@@ -157,6 +201,18 @@ class AlertView:
 
 
 @dataclass(frozen=True)
+class ParentView:
+    """What a derived study was made from."""
+
+    study: str
+    """The study, or the campaign, that it belongs to."""
+    phase: str
+    """What it is for: ``confirm``, ``extend``, a stage."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What that phase keeps besides, as plain values."""
+
+
+@dataclass(frozen=True)
 class StudySnapshot:
     """A study with all its trials."""
 
@@ -178,6 +234,24 @@ class StudySnapshot:
     """None until the audit at the start has come to an end, or where it was left out."""
     alerts: tuple[AlertView, ...] = ()
     """The newest ones, the last one last."""
+    queue: tuple[QueueEntry, ...] = ()
+    """Trials that are still to be made before the sampler draws any."""
+    parent: ParentView | None = None
+    """What it was made from; None for a study of its own."""
+    confirmed: dict[str, Any] | None = None
+    """How the confirmation of its best trials ended, as `vbot_campaign.campaign.confirm.Confirmed`; None before."""
+
+    def trial(self, number: int) -> TrialView:
+        """Return a trial by its number.
+
+        Raises:
+            StudyError: The study has no such trial.
+        """
+        found = next((trial for trial in self.trials if trial.number == number), None)
+        if found is None:
+            have = f"it has 0 to {self.trials[-1].number}" if self.trials else "it has none yet"
+            raise StudyError(f"trial {number}: study '{self.spec.study}' has no such trial; {have}.")
+        return found
 
     @property
     def best(self) -> TrialView | None:

@@ -13,17 +13,19 @@ only those.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
-from vbot_campaign.spec.ranges import options, same
+from vbot_campaign.spec.ranges import options
 from vbot_campaign.spec.resolve import is_active
 from vbot_campaign.spec.study import AnyParameter, Categorical, Choice, Integer, LogUniform, StudySpec, Uniform
+from vbot_campaign.study.encoding import decode as decode
+from vbot_campaign.study.encoding import decode_value, labels
+from vbot_campaign.study.encoding import encode as encode
+from vbot_campaign.study.encoding import stored_name as stored_name
 
 
 def suggest(trial: Trial, spec: StudySpec) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def suggest(trial: Trial, spec: StudySpec) -> dict[str, Any]:
     for name, parameter in spec.parameters.items():
         if is_active(spec, name, values):
             stored = _suggest(trial, stored_name(name, parameter), distribution(parameter))
-            values[name] = _decode(parameter, stored)
+            values[name] = decode_value(parameter, stored)
     return values
 
 
@@ -54,30 +56,8 @@ def distribution(parameter: AnyParameter) -> BaseDistribution:
         case Integer(low=low, high=high, step=step):
             return IntDistribution(low, int(last_step(low, high, step)), step=step)
         case Choice() | Categorical():
-            return CategoricalDistribution(_labels(options(parameter)))
+            return CategoricalDistribution(labels(options(parameter)))
     raise TypeError(f"no distribution for {parameter}")
-
-
-def stored_name(name: str, parameter: AnyParameter) -> str:
-    """Return the name under which Optuna stores a parameter."""
-    return f"|{name}|" if _is_magnitude(parameter) else name
-
-
-def decode(spec: StudySpec, stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the real values of a trial.
-
-    Args:
-        spec: The study.
-        stored: Optuna's parameters of the trial.
-    """
-    names = {name: stored_name(name, p) for name, p in spec.parameters.items()}
-    return {name: _decode(spec.parameters[name], stored[key]) for name, key in names.items() if key in stored}
-
-
-def encode(spec: StudySpec, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Optuna stores for real values; the inverse of `decode`."""
-    parameters = spec.parameters
-    return {stored_name(name, parameters[name]): _encode(parameters[name], value) for name, value in values.items()}
 
 
 def last_step(low: float, high: float, step: float) -> float:
@@ -95,28 +75,3 @@ def _suggest(trial: Trial, name: str, dist: BaseDistribution) -> Any:
         case CategoricalDistribution():
             return trial.suggest_categorical(name, dist.choices)
     raise TypeError(f"{name}: no suggestion for {dist}")
-
-
-def _is_magnitude(parameter: AnyParameter) -> bool:
-    return isinstance(parameter, LogUniform) and parameter.high < 0
-
-
-def _labels(values: Sequence[Any]) -> list[Any]:
-    plain = all(isinstance(value, str | int | float) for value in values)
-    return list(values) if plain and len(set(values)) == len(values) else [json.dumps(value) for value in values]
-
-
-def _decode(parameter: AnyParameter, stored: Any) -> Any:
-    if isinstance(parameter, Choice | Categorical):
-        values = options(parameter)
-        return values[_labels(values).index(stored)]
-    return -stored if _is_magnitude(parameter) else stored
-
-
-def _encode(parameter: AnyParameter, value: Any) -> Any:
-    if isinstance(parameter, Choice | Categorical):
-        values = options(parameter)
-        return next(label for label, option in zip(_labels(values), values, strict=True) if same(option, value))
-    if isinstance(parameter, Integer):
-        return int(value)
-    return -float(value) if _is_magnitude(parameter) else float(value)

@@ -212,6 +212,9 @@ def _check_schema(storage: CampaignStorage, read_only: bool) -> None:
             session.add(tables.Schema(version=tables.SCHEMA_VERSION))
         elif version is None:
             raise StorageError(f"{storage.url}: no campaign tables in this database. Is it the right runs folder?")
+        elif version < tables.SCHEMA_VERSION and not read_only:
+            # A version has added tables so far, and these are there by now.
+            session.execute(sa.update(tables.Schema).values(version=tables.SCHEMA_VERSION))
         elif version > tables.SCHEMA_VERSION:
             raise StorageError(
                 f"{storage.url}: written by a newer vbot-campaign (tables of version {version}, this program knows "

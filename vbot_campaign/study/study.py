@@ -7,8 +7,8 @@ number, same curve. Whether a worker is at it just now is our own bookkeeping. N
 from __future__ import annotations
 
 import atexit
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,26 +20,42 @@ from vbot_campaign.errors import StudyChangedError, StudyError, StudyNotFoundErr
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.loading import definition, study_from_definition
 from vbot_campaign.spec.resolve import definition_changes, with_defaults
-from vbot_campaign.spec.study import StudySpec
-from vbot_campaign.study import grid, samplers
+from vbot_campaign.spec.study import Budget, StudySpec
+from vbot_campaign.study import attributes, grid, queue, samplers
+from vbot_campaign.study.attributes import (
+    ALERTS,
+    AUDIT,
+    CONFIRMED,
+    CREATED,
+    DEFINITION,
+    NUM_ENVS,
+    PARENT,
+    RUNG,
+    SKIPPED,
+    STATUS,
+    WARM_START,
+    WOULD_PRUNE,
+)
+from vbot_campaign.study.lease import lease_view
 from vbot_campaign.study.ledger import Ledger
-from vbot_campaign.study.pruners import build_pruner
-from vbot_campaign.study.snapshot import AlertView, AuditView, StudySnapshot, TrialView, WarmStartView
+from vbot_campaign.study.liveness import study_state
+from vbot_campaign.study.pruners import build_pruner, prune_reason
+from vbot_campaign.study.queue import QueuedTrial, QueueEntry
+from vbot_campaign.study.snapshot import (
+    AlertView,
+    AuditView,
+    ParentView,
+    RungView,
+    StudySnapshot,
+    TrialView,
+    WarmStartView,
+    WouldPruneView,
+)
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
-from vbot_campaign.study.views import NUM_ENVS, ViewCache, lease_view
-
-DEFINITION = "definition"
-STATUS = "status"
-CREATED = "created"
-WARM_START = "warm_start"
-AUDIT = "audit"
-ALERTS = "alerts"
-SKIPPED = "skipped"
+from vbot_campaign.study.views import ViewCache
 
 KEPT_ALERTS = 100
 """Newest alerts that are kept in the database; all of them are in ``supervisor.jsonl``."""
-
-DEAD_SUPERVISOR = "its supervisor is gone; resume it"
 
 
 class CampaignStudy:
@@ -50,8 +66,7 @@ class CampaignStudy:
         self.storage = storage
         self.spec = spec
         self.created = datetime.fromisoformat(attrs[CREATED])
-        start = attrs.get(WARM_START)
-        self.warm_start = WarmStartView(**start) if start is not None else None
+        self.warm_start = attributes.warm_start(attrs)
         """The policy that every trial starts from."""
         self.ledger = Ledger(storage, spec.study)
         self._views = ViewCache(spec, self.ledger)
@@ -119,15 +134,15 @@ class CampaignStudy:
     # --- trials -------------------------------------------------------------------------------------------------
 
     def ask(self) -> TrialView | None:
-        """Create the next trial with its point, in one transaction.
+        """Create the next trial with its point, in one transaction: of the queue's next entry, or drawn.
 
         Returns:
-            The trial, waiting; None when the sampler has no further point (an exhausted grid).
+            The trial, waiting; None when nothing is queued and the sampler has no further point (an exhausted grid).
 
         Raises:
             StudyError: The constraints refuse everything that is drawn.
         """
-        drawn = samplers.draw(self.spec, self._trials())
+        drawn, facts = self._next_point()
         if drawn is None:
             return None
         template = optuna.trial.create_trial(
@@ -135,10 +150,54 @@ class CampaignStudy:
             params=drawn.params,
             distributions=drawn.distributions,
             system_attrs=drawn.system_attrs,
-            user_attrs={SKIPPED: drawn.skipped} if drawn.skipped else {},
+            user_attrs=facts,
         )
         self._optuna.add_trial(template)
         return self.trial(len(self._trials()) - 1)
+
+    def _next_point(self) -> tuple[samplers.Draw | None, dict[str, Any]]:
+        """Return the next trial's point and its user attributes."""
+        entry = next(iter(self.queue), None)
+        if entry is not None:
+            facts = queue.trial_attributes(entry)
+            if entry.trial.start is not None and entry.trial.start.num_envs is not None:
+                facts[NUM_ENVS] = entry.trial.start.num_envs
+            return samplers.at_point(self.spec, entry.trial.parameters), facts
+        drawn = samplers.draw(self.spec, self._trials())
+        return drawn, {SKIPPED: drawn.skipped} if drawn is not None and drawn.skipped else {}
+
+    @property
+    def queue(self) -> tuple[QueueEntry, ...]:
+        """Queued trials that are still to be made, the next one first."""
+        made = [trial.user_attrs[queue.QUEUED] for trial in self._trials() if queue.QUEUED in trial.user_attrs]
+        return queue.waiting(self._attributes(), made)
+
+    def enqueue(self, trials: Sequence[QueuedTrial]) -> None:
+        """Have trials made before the sampler draws any more; they count towards the budget as any other.
+
+        All of them are stored, or none. A supervisor may be at work, but only one process may enqueue at a time.
+
+        Raises:
+            StudyError: A parameter that the study does not search, a value outside of its range, or a point that a
+                constraint excludes.
+        """
+        whole = [replace(trial, parameters=queue.complete_point(self.spec, trial.parameters)) for trial in trials]
+        if whole:
+            self._optuna.set_user_attr(queue.QUEUE, queue.appended(self._attributes(), whole))
+
+    def drop_queued(self, ids: Collection[int]) -> None:
+        """Say that queued trials are not to be made; one that was made already goes on.
+
+        Raises:
+            StudyError: An entry that was never queued.
+        """
+        if ids:
+            self._optuna.set_user_attr(queue.DROPPED, queue.dropped(self._attributes(), ids))
+
+    @property
+    def queued(self) -> tuple[QueueEntry, ...]:
+        """Everything that was ever queued, by number; what was dropped too."""
+        return queue.entries(self._attributes())
 
     def report(self, number: int, step: int, score: float) -> bool:
         """Store the score at a step of the canonical grid.
@@ -157,9 +216,17 @@ class CampaignStudy:
         self.storage.optuna.set_trial_intermediate_value(self._trial_id(number), step, score)
         return True
 
-    def should_prune(self, number: int) -> bool:
-        """Ask the pruner about a trial after its last report."""
-        return self._optuna.pruner.prune(self._optuna, self._trial(number))
+    def prune_reason(self, number: int) -> str | None:
+        """Ask the pruner about a trial after its last report; return why it is to be stopped, or None."""
+        return prune_reason(self._optuna, self._trial(number), self.spec.pruner.name)
+
+    def set_rung(self, number: int, rung: RungView) -> None:
+        """Store where a trial stands at the rungs of a pruner that pauses."""
+        self.storage.optuna.set_trial_user_attr(self._trial_id(number), RUNG, asdict(rung))
+
+    def set_would_prune(self, number: int, found: WouldPruneView) -> None:
+        """Store what a pruner on a dry run would have stopped a trial for."""
+        self.storage.optuna.set_trial_user_attr(self._trial_id(number), WOULD_PRUNE, asdict(found))
 
     def complete(
         self, number: int, score: float, parts: Mapping[str, float] | None, evaluation: Mapping[str, float] | None
@@ -199,7 +266,8 @@ class CampaignStudy:
         # The state goes last: whoever sees a finished trial sees all of it, and a crash before that is made good.
         self.ledger.update_trial(number, **values)
         trial_id = self._trial_id(number)
-        shown = {"reason": values["reason"], **(values.get("parts") or {})}
+        reason = values["reason"]
+        shown = {"reason": reason, **(values.get("parts") or {}), **samplers.feasibility(state, reason)}
         for key, value in shown.items():
             self.storage.optuna.set_trial_user_attr(trial_id, key, value)
         self._optuna.tell(number, score, state=state)
@@ -220,6 +288,11 @@ class CampaignStudy:
 
     # --- the study ----------------------------------------------------------------------------------------------
 
+    def set_budget(self, budget: Budget) -> None:
+        """Store a raised budget."""
+        self.spec = self.spec.model_copy(update={"budget": budget})
+        self._optuna.set_user_attr(DEFINITION, definition(self.spec))
+
     def set_status(self, state: str, reason: str) -> None:
         """Store the state of the study: ``created``, ``running``, ``stopped`` or ``finished``, and why."""
         self._optuna.set_user_attr(STATUS, {"state": state, "reason": reason})
@@ -227,8 +300,7 @@ class CampaignStudy:
     @property
     def audit(self) -> AuditView | None:
         """What the audit of the reward found, once it has come to an end."""
-        found = self.storage.optuna.get_study_user_attrs(self._study_id).get(AUDIT)
-        return AuditView(**{**found, "warnings": tuple(found["warnings"])}) if found is not None else None
+        return attributes.audit(self._attributes())
 
     def set_audit(self, audit: AuditView) -> None:
         """Store what the audit of the reward found."""
@@ -237,8 +309,20 @@ class CampaignStudy:
     @property
     def alerts(self) -> tuple[AlertView, ...]:
         """The newest alerts, the last one last."""
-        stored = self.storage.optuna.get_study_user_attrs(self._study_id).get(ALERTS, [])
-        return tuple(AlertView(**alert) for alert in stored)
+        return attributes.alerts(self._attributes())
+
+    @property
+    def parent(self) -> ParentView | None:
+        """What the study was made from; None for a study of its own."""
+        return attributes.parent(self._attributes())
+
+    def set_parent(self, parent: ParentView) -> None:
+        """Store what the study was made from."""
+        self._optuna.set_user_attr(PARENT, {"study": parent.study, "phase": parent.phase, **parent.facts})
+
+    def set_confirmed(self, confirmed: Mapping[str, Any]) -> None:
+        """Store how the confirmation of the study's best trials ended."""
+        self._optuna.set_user_attr(CONFIRMED, dict(confirmed))
 
     def add_alert(self, alert: AlertView) -> None:
         """Store an alert; the oldest is dropped where there are too many."""
@@ -247,7 +331,7 @@ class CampaignStudy:
 
     def definition_stored(self) -> Any:
         """Return the definition as it is in the database now."""
-        return self.storage.optuna.get_study_user_attrs(self._study_id)[DEFINITION]
+        return self._attributes()[DEFINITION]
 
     def forget(self, number: int) -> None:
         """Read a finished trial again at the next snapshot, after its checkpoints changed."""
@@ -259,28 +343,25 @@ class CampaignStudy:
         supervisor = lease_view(lease)
         trials = self._trials()
         views = self._views.views(trials, supervised=supervisor is not None)
-        state, reason = self._status(supervisor is not None)
+        facts = self._attributes()
+        state, reason = study_state(facts[STATUS], supervised=supervisor is not None)
         return StudySnapshot(
             spec=self.spec,
             created=self.created,
             state=state,
             reason=reason,
             hours_used=self.ledger.hours_used(),
-            env_steps_used=sum(view.env_steps for view in views),
+            env_steps_used=sum(view.new_env_steps for view in views),
             skipped=sum(trial.user_attrs.get(SKIPPED, 0) for trial in trials),
             trials=views,
             supervisor=supervisor,
             slots=lease.slots if lease is not None and supervisor is not None else (),
             warm_start=self.warm_start,
-            audit=self.audit,
-            alerts=self.alerts,
+            **attributes.of_study(facts, views),
         )
 
-    def _status(self, supervised: bool) -> tuple[str, str]:
-        status = self.storage.optuna.get_study_user_attrs(self._study_id)[STATUS]
-        if status["state"] == "running" and not supervised:
-            return "stopped", DEAD_SUPERVISOR
-        return status["state"], status["reason"]
+    def _attributes(self) -> dict[str, Any]:
+        return self.storage.optuna.get_study_user_attrs(self._study_id)
 
     def close(self) -> None:
         """Close the database."""

@@ -14,8 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from vbot_campaign.errors import StorageError
+from vbot_campaign.paths import is_inside as is_inside
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version 2 added ``campaign_plans``."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -52,12 +54,6 @@ class InsideStudy(sa.types.TypeDecorator[str]):
         if value is not None and not is_inside(value):
             raise StorageError(f"the database names {value!a}, which is outside of its study's folder.")
         return value
-
-
-def is_inside(path: str) -> bool:
-    """Tell whether a relative path with forward slashes stays inside the folder that it starts from, anywhere."""
-    plain = path != "" and all(letter.isprintable() and letter not in "\\:" for letter in path)
-    return plain and all(part not in ("", ".", "..") for part in path.split("/"))
 
 
 class Base(DeclarativeBase):
@@ -162,3 +158,15 @@ class CheckpointRow(Base):
     created: Mapped[datetime]
     verified: Mapped[datetime | None]
     deleted: Mapped[bool] = mapped_column(default=False)
+
+
+class PlanRow(Base):
+    """A campaign of several stages: its plan, and how far it has come."""
+
+    __tablename__ = "campaign_plans"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    created: Mapped[datetime]
+    updated: Mapped[datetime]
+    definition: Mapped[dict[str, Any]]
+    state: Mapped[dict[str, Any]]

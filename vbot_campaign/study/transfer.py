@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from vbot_campaign.errors import StorageError
+from vbot_campaign.study.artifacts import of_copied_trials
+from vbot_campaign.study.attributes import DEFINITION, STATUS
 from vbot_campaign.study.storage import CampaignStorage
-from vbot_campaign.study.study import DEFINITION, STATUS
 from vbot_campaign.study.tables import AttemptRow, CheckpointRow, LeaseRow, SessionRow, TrialRow
 
 _CARRIED: tuple[Any, ...] = (TrialRow, AttemptRow, CheckpointRow, SessionRow)
@@ -41,10 +42,10 @@ def copy_study(source: CampaignStorage, target: CampaignStorage, name: str, *, w
         raise StorageError(f"{source.url}: holds no study '{name}'.")
     delete_study(target, name)
     target_id = target.rdb.create_new_study(source.rdb.get_study_directions(source_id), name)
+    trials = source.rdb.get_all_trials(source_id)
+    trial_ids = {trial._trial_id: target.rdb.create_new_trial(target_id, trial) for trial in trials}
     for key, value in source.rdb.get_study_system_attrs(source_id).items():
-        target.rdb.set_study_system_attr(target_id, key, value)
-    for trial in source.rdb.get_all_trials(source_id):
-        target.rdb.create_new_trial(target_id, trial)
+        target.rdb.set_study_system_attr(target_id, of_copied_trials(key, trial_ids), value)
     _copy_rows(source, target, name, when, reason)
     attrs = source.rdb.get_study_user_attrs(source_id)
     if attrs.get(STATUS, {}).get("state") == "running":

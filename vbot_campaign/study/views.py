@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from vbot_campaign.spec.study import StudySpec
-from vbot_campaign.study import space
-from vbot_campaign.study.ledger import Lease, Ledger, TrialEntry
-from vbot_campaign.study.owner import Owner
-from vbot_campaign.study.snapshot import AttemptView, TrialState, TrialView
-
-INTERRUPTED = "interrupted: its worker and its supervisor are gone"
-NUM_ENVS = "num_envs"
-"""User attribute of a trial that goes on with fewer environments, because memory ran out."""
+from vbot_campaign.study import attributes, space
+from vbot_campaign.study.ledger import Ledger, TrialEntry
+from vbot_campaign.study.liveness import unfinished_state
+from vbot_campaign.study.snapshot import TrialState, TrialView
 
 _FINISHED = {
     OptunaState.COMPLETE: TrialState.COMPLETE,
@@ -71,15 +66,8 @@ def trial_view(spec: StudySpec, trial: FrozenTrial, entry: TrialEntry, supervise
         checkpoints=tuple(entry.checkpoints),
         evaluation=entry.evaluation,
         env_steps_per_s=entry.env_steps_per_s,
-        num_envs=trial.user_attrs.get(NUM_ENVS),
+        **attributes.of_trial(trial.user_attrs),
     )
-
-
-def lease_view(lease: Lease | None) -> dict[str, Any] | None:
-    """Return host, pid and start of the supervisor that holds a lease, or None."""
-    if lease is None or not lease.is_held():
-        return None
-    return {"host": lease.owner.host, "pid": lease.owner.pid, "started": lease.since}
 
 
 def utc(local: datetime | None) -> datetime | None:
@@ -90,15 +78,4 @@ def utc(local: datetime | None) -> datetime | None:
 def _state(trial: FrozenTrial, entry: TrialEntry, supervised: bool) -> tuple[TrialState, str]:
     if trial.state in _FINISHED:
         return _FINISHED[trial.state], entry.reason
-    attempts = [attempt for attempt in entry.attempts if attempt.ended is None]
-    if not attempts:
-        return TrialState.WAITING, entry.reason or "waits for a slot"
-    if supervised or any(_is_alive(attempt) for attempt in attempts):
-        return TrialState.RUNNING, entry.reason or f"attempt {attempts[-1].number} on {attempts[-1].slot}"
-    return TrialState.WAITING, INTERRUPTED
-
-
-def _is_alive(attempt: AttemptView) -> bool:
-    if attempt.pid is None or attempt.pid_started is None:
-        return False
-    return Owner(attempt.host, attempt.pid, attempt.pid_started).is_alive()
+    return unfinished_state(attributes.pause_reason(trial.user_attrs) or entry.reason, entry.attempts, supervised)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,17 @@ from vbot_campaign import fs
 from vbot_campaign.errors import StudyError, StudyNotFoundError
 from vbot_campaign.events import utc_now
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.budget import Total, changes_in_words, raised
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.spec.trainable import require
 from vbot_campaign.spec.trainer import trainer_problems
 from vbot_campaign.study.ledger import Ledger
+from vbot_campaign.study.snapshot import WarmStartView
 from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, check_buildable, is_stored, load_snapshot
 from vbot_campaign.supervisor.decisions import Decision
-from vbot_campaign.supervisor.recovery import ResumePlan, plan_from
-from vbot_campaign.supervisor.supervisor import Observer, Outcome, Supervisor, busy_error
+from vbot_campaign.supervisor.recovery import ResumePlan, busy_error, plan_from
+from vbot_campaign.supervisor.supervisor import Observer, Outcome, Supervisor
 from vbot_campaign.supervisor.warm_start import check_copy, copy_warm_start, find_warm_start
 
 
@@ -37,20 +40,49 @@ def run_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None = No
         StudyBusyError: Another supervisor holds it.
         StorageError: The database cannot be used.
     """
-    start = None
-    if spec.warm_start is not None and not is_stored(paths, spec.study):
-        check_buildable(spec)
-        start = find_warm_start(paths, spec, folder or Path())
+    start = _start(paths, spec, folder)
     storage = open_storage(paths)
     try:
-        with storage_errors(storage.url):
-            _refuse_if_busy(storage, spec.study)
-            if start is not None:
-                copy_warm_start(paths.study(spec.study), start)
-            study = CampaignStudy.create(storage, spec, warm_start=start)
-        return _supervise(paths, study, options)
+        return _supervise(paths, _created(paths, storage, spec, start), options)
     finally:
         storage.close()
+
+
+def create_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None = None) -> None:
+    """Store a study without running it. One that is stored already with the same definition stays as it is.
+
+    Args:
+        paths: The runs folder.
+        spec: The study.
+        folder: Folder of the study file, which a relative ``warm_start.checkpoint`` starts from.
+
+    Raises:
+        CampaignError: As `run_study`.
+    """
+    start = _start(paths, spec, folder)
+    storage = open_storage(paths)
+    try:
+        _created(paths, storage, spec, start)
+    finally:
+        storage.close()
+
+
+def _start(paths: CampaignPaths, spec: StudySpec, folder: Path | None) -> WarmStartView | None:
+    """Return what the trials of a new study start from; nothing is made before it is found good."""
+    if spec.warm_start is None or is_stored(paths, spec.study):
+        return None
+    check_buildable(spec)
+    return find_warm_start(paths, spec, folder or Path())
+
+
+def _created(
+    paths: CampaignPaths, storage: CampaignStorage, spec: StudySpec, start: WarmStartView | None
+) -> CampaignStudy:
+    with storage_errors(storage.url):
+        _refuse_if_busy(storage, spec.study)
+        if start is not None:
+            copy_warm_start(paths.study(spec.study), start)
+        return CampaignStudy.create(storage, spec, warm_start=start)
 
 
 def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
@@ -106,6 +138,36 @@ def plan_resume(paths: CampaignPaths, name: str) -> ResumePlan:
     return plan_from(paths.study(name), snapshot)
 
 
+def raise_budget(paths: CampaignPaths, name: str, changes: Mapping[Total, str]) -> list[str]:
+    """Raise totals of a stored study's budget.
+
+    Args:
+        paths: The runs folder.
+        name: The study.
+        changes: By total: what is added (``+4``), or the new total (``16``).
+
+    Returns:
+        What was raised, in lines for a person; none where all totals are as they were.
+
+    Raises:
+        StudyNotFoundError: No study of that name.
+        StudyBusyError: A supervisor is at work on it; it would not notice.
+        SpecError: No such number, a lower total, or one that the study does not limit.
+    """
+    stored = load_snapshot(paths, name).spec.budget
+    budget = raised(stored, changes)
+    if budget == stored:
+        return []
+    storage = open_storage(paths)
+    try:
+        with storage_errors(storage.url):
+            _refuse_if_busy(storage, name)
+            CampaignStudy.open(storage, name).set_budget(budget)
+    finally:
+        storage.close()
+    return changes_in_words(stored, budget)
+
+
 def request_study_stop(paths: CampaignPaths, name: str, reason: str = "stopped on request") -> str:
     """Ask the supervisor of a study, in whatever process it runs, to stop it with checkpoints.
 
@@ -139,7 +201,9 @@ __all__ = [
     "Outcome",
     "ResumePlan",
     "Supervisor",
+    "create_study",
     "plan_resume",
+    "raise_budget",
     "request_study_stop",
     "resume_study",
     "run_study",

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from vbot_campaign import events, fs
 from vbot_campaign.paths import TrialPaths
-from vbot_campaign.spec.resolve import resolve_training
-from vbot_campaign.spec.training import ThreadSettings, TrainingSpec, TrialSpec
+from vbot_campaign.spec.training import ThreadSettings, TrialSpec, WarmStartRules
 from vbot_campaign.study.snapshot import AttemptView, TrialView
+from vbot_campaign.study.training import trial_training
 from vbot_campaign.supervisor import recovery
+from vbot_campaign.supervisor.alerts import Alert
+from vbot_campaign.supervisor.continuation import place_start
 from vbot_campaign.supervisor.decisions import Decision
 from vbot_campaign.supervisor.memory import OomKills
 from vbot_campaign.supervisor.monitor import TrialMonitor
@@ -36,9 +38,17 @@ class Attempts:
         self._worker_folder = worker_folder
 
     def start(self, trial: TrialView, slot: Slot) -> None:
-        """Start a worker on a trial."""
+        """Start a worker on a trial.
+
+        Raises:
+            CheckpointError: The checkpoint that the trial goes on from is gone or was altered; nothing was started.
+        """
         folder = self._folder(trial)
         first = recovery.resume_point(self._paths, trial)
+        if trial.start is not None and first == 0:
+            place_start(folder, trial.start)
+            self._study.ledger.update_trial(trial.number, env_steps=trial.start.env_steps)
+            first = trial.start.env_steps
         attempt = self._study.ledger.open_attempt(trial.number, slot=slot.name, first_env_step=first)
         spec = self._trial_spec(trial, attempt, slot, folder)
         # From here on only this attempt counts: its predecessors' requests and results are void, and one that still
@@ -52,6 +62,8 @@ class Attempts:
         self._enlist(trial, attempt, slot.name, process, folder)
         begin = f"from {self._study.warm_start}" if self._study.warm_start else "from the start"
         reason = begin if first == 0 else f"from the checkpoint at {first:,} env steps"
+        if trial.start is not None and first == trial.start.env_steps and trial.start.study is not None:
+            reason += f" of trial {trial.start.trial} of {trial.start.study}"
         if trial.num_envs is not None:
             reason += f", with {trial.num_envs} environments"
         self._context.decide(Decision("started", reason, trial.number, attempt.number, slot.name, env_step=first))
@@ -68,7 +80,9 @@ class Attempts:
         self._study.ledger.update_attempt(trial.number, attempt.number, pid=process.pid, pid_started=process.started)
         worker = self._enlist(trial, attempt, slot, process, TrialPaths(self._paths.root / (trial.folder or "")))
         if self._study.ledger.entry(trial.number).prune_reason is not None:
-            self.request_stop(worker, "pruned")
+            self.request_stop(worker, events.STOP_PRUNED)
+        elif trial.rung is not None and trial.rung.paused is not None:
+            self.pause(worker)
         elif events.stop_requested(worker.monitor.folder.stop_request, attempt.token) is not None:
             worker.stop_asked = self._context.clock()
         reason = f"its worker (pid {process.pid}) outlived the supervisor and trains on"
@@ -78,13 +92,32 @@ class Attempts:
         """Return what follows a trial over all its attempts."""
         monitors = self._context.state.monitors
         if trial.number not in monitors:
-            monitors[trial.number] = TrialMonitor(self._study, trial.number, folder, self._training(trial))
+            training = trial_training(self._study.spec, trial)
+            monitors[trial.number] = TrialMonitor(self._study, trial.number, folder, training)
         return monitors[trial.number]
 
     def request_stop(self, worker: Worker, reason: str) -> None:
         """Ask a worker to stop after its iteration, and start the clock on it."""
         events.request_stop(worker.monitor.folder.stop_request, reason, worker.attempt.token)
         worker.stop_asked = self._context.clock()
+
+    def prune(self, worker: Worker, reason: str, *, env_step: int | None = None, score: float | None = None) -> None:
+        """Ask a worker to stop for good: its trial ends as pruned.
+
+        Args:
+            worker: Who is asked.
+            reason: Why.
+            env_step: Where that was decided.
+            score: The score there.
+        """
+        self._study.ledger.update_trial(worker.trial, prune_reason=reason)
+        self.request_stop(worker, events.STOP_PRUNED)
+        decision = Decision("pruning", reason, worker.trial, worker.attempt.number, env_step=env_step, score=score)
+        self._context.decide(decision)
+
+    def pause(self, worker: Worker) -> None:
+        """Ask a worker to write a checkpoint and end, because its trial is paused at a rung."""
+        self.request_stop(worker, events.STOP_PAUSED)
 
     def stop(self, worker: Worker, reason: str) -> None:
         """Ask a worker to stop, in both ways."""
@@ -102,8 +135,8 @@ class Attempts:
         """Have a worker that hangs print its stacks, and tell the person."""
         worker.hung, worker.hung_since = reason, self._context.clock()
         where = f", its stacks are in {worker.monitor.folder.log.name}" if worker.process.dump_stacks() else ""
-        message = f"error: {reason}: the worker is ended and another goes on from the last checkpoint{where}"
-        self._context.decide(Decision("alert", message, worker.trial, worker.attempt.number))
+        message = f"{reason}: the worker is ended and another goes on from the last checkpoint{where}"
+        self._context.alert(Alert("error", "hang", message, worker.trial), worker.attempt.number)
 
     def _enlist(
         self, trial: TrialView, attempt: AttemptView, slot: str, process: Process, folder: TrialPaths
@@ -125,22 +158,20 @@ class Attempts:
         self._context.state.monitors.pop(trial.number, None)
         return folder
 
-    def _training(self, trial: TrialView) -> TrainingSpec:
-        training = resolve_training(self._study.spec, trial.parameters)
-        return training if trial.num_envs is None else training.model_copy(update={"num_envs": trial.num_envs})
-
     def _trial_spec(self, trial: TrialView, attempt: AttemptView, slot: Slot, folder: TrialPaths) -> TrialSpec:
         return TrialSpec(
             study=self._study.spec.study,
             trial=trial.number,
             attempt=attempt.number,
             token=attempt.token,
-            training=self._training(trial),
+            training=trial_training(self._study.spec, trial),
             device=slot.device,
             slot=slot.name,
             threads=_threads_of(folder.spec, slot),
             parameters=trial.parameters,
             warm_start=self._paths.warm_start.absolute() if self._study.warm_start else None,
+            warm_start_rules=start.rules if (start := self._study.spec.warm_start) else WarmStartRules(),
+            recording=self._study.spec.workers.recording,
         )
 
 

@@ -9,10 +9,13 @@ from typing import Any
 from vbot_campaign import fs
 from vbot_campaign.events import Result
 from vbot_campaign.paths import TrialPaths
+from vbot_campaign.spec.outcomes import EpisodeTotals
 from vbot_campaign.spec.training import TrainingSpec
 from vbot_campaign.study.objective import GridReporter, Report
 from vbot_campaign.study.snapshot import AttemptView
 from vbot_campaign.study.study import CampaignStudy
+from vbot_campaign.supervisor.alerts import LEVELS, Alert
+from vbot_campaign.supervisor.training_alerts import Progress, TrainingRules
 
 
 @dataclass
@@ -21,7 +24,8 @@ class News:
 
     reports: list[Report] = field(default_factory=list)
     """Scores that are new to Optuna, in order."""
-    alerts: list[str] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
+    """What the worker told, and what its curve tells. Whoever reads a file again from its beginning gets them again."""
     changed: bool = False
 
 
@@ -48,7 +52,13 @@ class TrialMonitor:
         self._metrics = fs.Tail(folder.metrics)
         self._checkpoints = fs.Tail(folder.checkpoint_log)
         self._speed: float | None = None
-        self._alerts_seen: set[str] = set()
+        self._begun = training.continuation.env_steps if training.continuation is not None else 0
+        self._rules = TrainingRules(training, trial, study.spec.alerts)
+
+    @property
+    def new_env_steps(self) -> int:
+        """Trained here: without what a continued training had been trained before."""
+        return max(0, self.env_steps - self._begun)
 
     def follow(self, attempt: AttemptView) -> None:
         """Say which attempt is at work, or was the last."""
@@ -98,6 +108,7 @@ class TrialMonitor:
             return
         news.changed = True
         news.reports += self._reporter.feed(line)
+        news.alerts += self._rules.feed(_progress(line))
         self.env_steps = int(line["env_steps"])
         if self._is_current(line):
             self._correct_beginning()
@@ -116,12 +127,11 @@ class TrialMonitor:
             self._study.ledger.update_attempt(self._trial, attempt.number, first_env_step=first)
 
     def _take_alert(self, line: Mapping[str, Any], news: News) -> None:
-        # The whole line is its identity: a file that is read again from its beginning repeats it exactly.
-        key = str(sorted(line.items(), key=lambda item: item[0]))
-        if key not in self._alerts_seen:
-            self._alerts_seen.add(key)
-            news.alerts.append(f"{line.get('level', 'warning')}: {line.get('message') or line.get('cause', '')}")
-            news.changed = True
+        level, cause = str(line.get("level")), str(line.get("cause") or "worker")
+        message, told_at = str(line.get("message") or cause), str(line.get("time") or "")
+        known = level if level in LEVELS else "warning"
+        news.alerts.append(Alert(known, cause, message, trial=self._trial, told_at=told_at, once=True))
+        news.changed = True
 
     def _write(self, reports: list[Report]) -> None:
         values: dict[str, Any] = {"env_steps": self.env_steps, "env_steps_per_s": self._speed}
@@ -137,3 +147,12 @@ class TrialMonitor:
         file = self.folder.checkpoints / str(line["file"])
         path = file.relative_to(self.folder.root.parent.parent).as_posix()
         self._study.ledger.record_checkpoint(self._trial, path, line)
+
+
+def _progress(line: Mapping[str, Any]) -> Progress:
+    reward = line.get("reward_mean")
+    return Progress(
+        int(line["env_steps"]),
+        EpisodeTotals.from_dict(line.get("episodes") or {}),
+        float(reward) if isinstance(reward, int | float) else None,
+    )

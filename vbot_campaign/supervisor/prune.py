@@ -11,8 +11,8 @@ from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.snapshot import StudySnapshot
 from vbot_campaign.study.storage import open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, close_readers
+from vbot_campaign.supervisor.recovery import busy_error
 from vbot_campaign.supervisor.retention import GB, Removal, choose, milestones_of, remove, size_of
-from vbot_campaign.supervisor.supervisor import busy_error
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,17 @@ import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from vbot_campaign import events, fs
 from vbot_campaign.errors import StudyBusyError
 from vbot_campaign.paths import StudyPaths, TrialPaths
+from vbot_campaign.spec.budget import phase_budget
+from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
+from vbot_campaign.study.usage import total_gpu_hours
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.process import AdoptedProcess
 
@@ -27,6 +31,8 @@ class ResumePlan:
     lines: tuple[str, ...]
     finished: bool
     """Whether there is nothing left to do."""
+    used_up: str | None = None
+    """Which budget is used up, so that nothing is trained, even where trials are unfinished."""
 
 
 def plan_from(paths: StudyPaths, snapshot: StudySnapshot) -> ResumePlan:
@@ -37,15 +43,19 @@ def plan_from(paths: StudyPaths, snapshot: StudySnapshot) -> ResumePlan:
         snapshot: The study now.
     """
     unfinished = [trial for trial in snapshot.trials if not trial.state.is_finished]
-    use = BudgetUse(len(snapshot.trials), snapshot.hours_used, snapshot.env_steps_used)
+    used = total_gpu_hours(snapshot.spec.workers, snapshot.trials, datetime.now(UTC))
+    use = BudgetUse(len(snapshot.trials), snapshot.hours_used, snapshot.env_steps_used, used)
     gone = used_up(snapshot.spec.budget, use)
-    finished = not unfinished and (gone is not None or not may_ask(snapshot.spec.budget, use))
+    none_queued = snapshot.spec.sampler.name == "queue" and not snapshot.queue
+    finished = not unfinished and (gone is not None or none_queued or not may_ask(snapshot.spec.budget, use))
     head = f"study {snapshot.spec.study}: {_counts(snapshot)}"
     if finished:
+        if none_queued and gone is None:
+            return ResumePlan((head, "finished: every queued trial has ended."), True)
         why = gone or "the budget of trials is used"
-        return ResumePlan((head, f"finished: {why}. Raise the budget to go on."), True)
+        return ResumePlan((head, f"finished: {why}. Raise the budget to go on."), True, gone)
     lines = [head, *(_line(paths, trial) for trial in unfinished), *_next(snapshot, use, gone)]
-    return ResumePlan(tuple(lines), False)
+    return ResumePlan(tuple(lines), False, gone)
 
 
 def resume_point(paths: StudyPaths, trial: TrialView) -> int:
@@ -126,6 +136,8 @@ def _line(paths: StudyPaths, trial: TrialView) -> str:
         return f"{name}: its folder {trial.folder} is gone; will start again from 0"
     if trial.state is TrialState.RUNNING:
         return f"{name}: its worker (pid {trial.attempts[-1].pid}) is alive; will be adopted"
+    if trial.is_paused:
+        return f"{name}: {trial.reason}; goes on when it is among them"
     point = _point_on_disk(TrialPaths(paths.root / trial.folder))
     where = f"continues at {point:,}" if point else "starts again, it has no checkpoint"
     return f"{name}: interrupted at env step {trial.env_steps:,} (attempt {trial.attempts[-1].number}); {where}"
@@ -141,8 +153,22 @@ def _point_on_disk(folder: TrialPaths) -> int:
 def _next(snapshot: StudySnapshot, use: BudgetUse, gone: str | None) -> Sequence[str]:
     if gone is not None:
         return [f"{gone}: nothing will be trained; raise the budget to go on"]
-    budget = snapshot.spec.budget
-    left = [] if budget.trials is None else [f"{max(0, budget.trials - use.trials)} new trials"]
+    budget = phase_budget(snapshot.spec.budget, "search")
+    new = None if budget.trials is None else max(0, budget.trials - use.trials)
+    left = [] if new is None else [f"{new} new trial{'' if new == 1 else 's'}"]
     left += [] if budget.hours is None else [f"{budget.hours - use.hours:.2f} h"]
+    left += [] if budget.gpu_hours is None else [f"{budget.gpu_hours - use.gpu_hours:.2f} GPU-hours"]
     left += [] if budget.env_steps is None else [f"{budget.env_steps - use.env_steps:,} env steps"]
     return [f"left of the budget: {', '.join(left)}"] if left else []
+
+
+def busy_error(study: str, lease: Lease | None) -> StudyBusyError:
+    """Return the error that names who holds a study, and since when."""
+    who = "another supervisor"
+    if lease is not None:
+        since = lease.since.isoformat(timespec="seconds").replace("+00:00", "Z")
+        who = f"the supervisor with pid {lease.owner.pid} on {lease.owner.host} since {since}"
+    return StudyBusyError(
+        f"study '{study}' is run by {who}. Watch it with `vbot-campaign status {study}`, "
+        f"or stop it with `vbot-campaign stop {study}`."
+    )

@@ -9,6 +9,7 @@ from vbot_campaign import fs
 from vbot_campaign.errors import FolderBusyError
 from vbot_campaign.events import utc_now
 from vbot_campaign.paths import StudyPaths, TrialPaths
+from vbot_campaign.study.artifacts import remove_artifact
 from vbot_campaign.study.snapshot import CheckpointView, StudySnapshot, TrialState, TrialView
 from vbot_campaign.study.study import CampaignStudy
 
@@ -146,6 +147,7 @@ def remove(study: CampaignStudy, paths: StudyPaths, chosen: Iterable[Removal]) -
             if folder.checkpoints.is_dir():  # else someone was quicker
                 with fs.hold_lock(folder.lock, what=f"trial folder {folder.root}"):
                     _remove_file(folder, removal.checkpoint)
+                    _remove_from_store(study, paths, removal)
         except FolderBusyError:
             continue
         # Last: what a crash leaves undone is chosen again, because the database still has it.
@@ -154,6 +156,12 @@ def remove(study: CampaignStudy, paths: StudyPaths, chosen: Iterable[Removal]) -
         study.forget(removal.trial.number)
         removed.append(removal)
     return removed
+
+
+def _remove_from_store(study: CampaignStudy, paths: StudyPaths, removal: Removal) -> None:
+    # The store of the dashboard has a link to it: without this the disk would get nothing back.
+    file = removal.checkpoint.path.rpartition("/")[2]
+    remove_artifact(paths.campaign, study.spec.study, removal.trial.number, file)
 
 
 def _remove_file(folder: TrialPaths, checkpoint: CheckpointView) -> None:

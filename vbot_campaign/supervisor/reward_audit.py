@@ -14,6 +14,8 @@ from vbot_campaign.events import utc_now
 from vbot_campaign.spec.loading import definition
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study.snapshot import AuditView
+from vbot_campaign.supervisor.decisions import Decision
+from vbot_campaign.supervisor.state import Context
 
 AUDIT_COMMAND = (sys.executable, "-m", "vbot_campaign.worker.reward_audit")
 
@@ -95,3 +97,20 @@ class StartAudit(NoAudit):
             self._process.wait()
             self._process = None
             self._text()
+
+
+def take_findings(audit: NoAudit, context: Context) -> None:
+    """Store what an audit found, as soon as it has come to its end.
+
+    Args:
+        audit: It was started, or not.
+        context: Of the supervisor.
+    """
+    try:
+        found = audit.poll()
+    except StudyError as error:
+        context.decide(Decision("audit_failed", str(error)))
+        return
+    if found is not None:
+        context.study.set_audit(found)
+        context.decide(Decision("audited", " ".join(found.warnings) or "at the priors finishing pays most"))

@@ -45,6 +45,15 @@ class Waiting:
     trial: int
     deaths: int = 0
     """Attempts that died."""
+    paused: str | None = None
+    """Where it is paused at a rung: its standing there, in words."""
+    promotable: int | None = None
+    """Its turn, from 0, among the paused ones that are among the best of their rung by now; None where it is not."""
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is paused and may not go on."""
+        return self.paused is not None and self.promotable is None
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,22 @@ class Start:
 
     trial: int
     slot: str
+
+
+@dataclass(frozen=True)
+class Promote:
+    """Let a paused trial go beyond its rung and start an attempt on it."""
+
+    trial: int
+    slot: str
+
+
+@dataclass(frozen=True)
+class EndPaused:
+    """End a paused trial for good."""
+
+    trial: int
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -147,13 +172,15 @@ class Finish:
     reason: str
 
 
-Action = Start | Ask | DumpStacks | StopWorker | Kill | GiveUp | Pause | Unpause | Finish
+Action = Start | Promote | EndPaused | Ask | DumpStacks | StopWorker | Kill | GiveUp | Pause | Unpause | Finish
 
 
 def plan(now: Situation) -> list[Action]:
     """Return what to do, in order.
 
-    An interrupted trial goes before a new one, the lowest number first. A study stops when it is told to, or when its
+    An interrupted trial goes before a new one, the lowest number first, and a paused one that is among the best of its
+    rung goes between them. When nothing runs and nothing more may be asked, the paused ones that are left end: nobody
+    comes that could let them go on. A study stops when it is told to, or when its
     hours or env steps are used up: then its workers are asked to stop, and those that do not are killed. It is finished
     when nothing runs, nothing waits and nothing more may be asked. A worker that hangs is asked for its stacks, then to
     stop, then killed; what runs goes on when space is short.
@@ -163,6 +190,8 @@ def plan(now: Situation) -> list[Action]:
         return list(_winding_down(now, stop_reason))
     if not now.running and not now.waiting and not now.may_ask:
         return [Finish("finished", "all trials have ended")]
+    if not now.running and not now.may_ask and all(trial.is_left for trial in now.waiting):
+        return [EndPaused(trial.trial, f"{trial.paused}; no more trials come") for trial in now.waiting]
     return [*_overdue(now), *_hung(now), *_given_up(now), *_room(now), *_placed(now)]
 
 
@@ -221,8 +250,15 @@ def _placed(now: Situation) -> Iterator[Action]:
         return
     taken = {worker.slot for worker in now.running}
     free = [slot for slot in now.slots if slot not in taken]
-    ready = sorted(trial.trial for trial in now.waiting if trial.deaths < now.max_attempts)
-    yield from (Start(trial, slot) for trial, slot in zip(ready, free, strict=False))
+    ready = _ready(now)
+    yield from (action(trial, slot) for (action, trial), slot in zip(ready, free, strict=False))
     if now.may_ask and len(free) > len(ready):
         # One at a time: the sampler is to know the trial that was just started before it draws the next.
         yield Ask(free[len(ready)])
+
+
+def _ready(now: Situation) -> list[tuple[type[Start] | type[Promote], int]]:
+    living = [trial for trial in now.waiting if trial.deaths < now.max_attempts]
+    turns = {trial.promotable: trial.trial for trial in living if trial.promotable is not None}
+    interrupted = sorted(trial.trial for trial in living if trial.paused is None)
+    return [*((Start, trial) for trial in interrupted), *((Promote, turns[turn]) for turn in sorted(turns))]

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import pynvml
 
 from vbot_campaign.spec.study import WorkerSettings
 from vbot_campaign.spec.training import ThreadSettings
+from vbot_campaign.supervisor.gpus import Nvml, gpu_uuids
+from vbot_campaign.supervisor.notify import VARIABLE as NOTIFY_VARIABLE
 
 DEFAULT_CPU_SLOTS = 8
 _CGROUP = Path("/sys/fs/cgroup")
@@ -29,27 +30,6 @@ class Slot:
     visible_devices: str
     """CUDA_VISIBLE_DEVICES of the worker: a UUID, or nothing."""
     threads: ThreadSettings
-
-
-class Nvml(Protocol):
-    """The part of NVML that is used; `pynvml` is one."""
-
-    NVMLError: type[Exception]
-
-    def nvmlInit(self) -> Any:  # noqa: N802
-        """Load the driver's library."""
-
-    def nvmlShutdown(self) -> Any:  # noqa: N802
-        """Unload it."""
-
-    def nvmlDeviceGetCount(self) -> int:  # noqa: N802
-        """Return the number of GPUs."""
-
-    def nvmlDeviceGetHandleByIndex(self, index: int) -> Any:  # noqa: N802
-        """Return a GPU."""
-
-    def nvmlDeviceGetUUID(self, handle: Any) -> str | bytes:  # noqa: N802
-        """Return its UUID."""
 
 
 def discover_slots(
@@ -75,25 +55,6 @@ def discover_slots(
         for share in range(per_gpu)  # all GPUs get their first worker before any gets a second
         for index, uuid in gpus
     )
-
-
-def gpu_uuids(nvml: Nvml) -> list[str]:
-    """Return the UUIDs of all GPUs in NVML's order (by PCI bus); none without a driver.
-
-    NVML makes no CUDA context, so the supervisor never takes memory on a GPU.
-    """
-    try:
-        nvml.nvmlInit()
-    except nvml.NVMLError:
-        return []
-    try:
-        handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
-        uuids = [nvml.nvmlDeviceGetUUID(handle) for handle in handles]
-        return [uuid.decode() if isinstance(uuid, bytes) else uuid for uuid in uuids]
-    except nvml.NVMLError:
-        return []
-    finally:
-        nvml.nvmlShutdown()
 
 
 def visible_gpus(visible: str | None, uuids: list[str]) -> list[tuple[int, str]]:
@@ -179,8 +140,10 @@ def worker_environment(slot: Slot, threads: ThreadSettings, environ: Mapping[str
         environ: What it inherits; by default this process's environment.
     """
     count = str(threads.torch)
+    inherited = os.environ if environ is None else environ
     return {
-        **(os.environ if environ is None else environ),
+        # Addresses for alerts hold secrets, and a worker may be anyone's code.
+        **{name: value for name, value in inherited.items() if name != NOTIFY_VARIABLE},
         "CUDA_VISIBLE_DEVICES": slot.visible_devices,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,

@@ -8,44 +8,51 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from vbot_campaign import fs
-from vbot_campaign.errors import FolderBusyError, StudyBusyError, StudyError
+from vbot_campaign.errors import CheckpointError, FolderBusyError, StudyError
+from vbot_campaign.events import utc_now
 from vbot_campaign.paths import CampaignPaths, TrialPaths
-from vbot_campaign.study.ledger import Lease
-from vbot_campaign.study.objective import Report
 from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import StudySnapshot, TrialView
 from vbot_campaign.study.storage import storage_errors
 from vbot_campaign.study.study import CampaignStudy
+from vbot_campaign.study.usage import gpu_hours, is_gpu
 from vbot_campaign.supervisor import recovery
+from vbot_campaign.supervisor.alerts import Alert, end_alert
 from vbot_campaign.supervisor.attempts import Attempts
-from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
+from vbot_campaign.supervisor.budget import BudgetUse, may_ask, only_gpu_hours, used_up
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog, Listener
 from vbot_campaign.supervisor.endings import Endings
+from vbot_campaign.supervisor.lookout import Lookout
+from vbot_campaign.supervisor.monitor import News
+from vbot_campaign.supervisor.notify import notifier_for
 from vbot_campaign.supervisor.process import AdoptedProcess, command_of
-from vbot_campaign.supervisor.reward_audit import NoAudit
+from vbot_campaign.supervisor.pruning import pruning_for
+from vbot_campaign.supervisor.reward_audit import NoAudit, take_findings
 from vbot_campaign.supervisor.scheduler import (
     Action,
     Ask,
     DumpStacks,
+    EndPaused,
     Finish,
     GiveUp,
     Kill,
     Pause,
-    Running,
+    Promote,
     Situation,
     Start,
     Stop,
     StopWorker,
     Unpause,
-    Waiting,
     plan,
 )
 from vbot_campaign.supervisor.signals import stop_signals
 from vbot_campaign.supervisor.slots import Slot, discover_slots, slots_to_keep
 from vbot_campaign.supervisor.state import Context, State, StopOrder, Worker
+from vbot_campaign.supervisor.teller import Teller
 
 LEASE_S = 30.0
 BEAT_S = 5.0
@@ -96,6 +103,7 @@ class Supervisor:
         grace_s: Time for a worker to stop before it is killed.
         slots: Where to run; by default discovered.
         audit: Audits the reward while the study starts, unless it is known already.
+        before_ask: Called before each trial is asked; it may change the queue, and says in words what it did.
     """
 
     def __init__(
@@ -111,9 +119,11 @@ class Supervisor:
         grace_s: float = 120.0,
         slots: Sequence[Slot] | None = None,
         audit: NoAudit | None = None,
+        before_ask: Callable[[CampaignStudy], Sequence[str]] = lambda study: (),
     ) -> None:
         self._study = study
         self._audit = audit or NoAudit()
+        self._before_ask = before_ask
         self._spec = study.spec
         self._paths = paths.study(self._spec.study)
         self._observers = observers
@@ -121,13 +131,22 @@ class Supervisor:
         self._poll_s = poll_s
         self._grace_s = grace_s
         self._slots = {slot.name: slot for slot in (slots or discover_slots(self._spec.workers))}
+        if only_gpu_hours(self._spec.budget) and not any(map(is_gpu, self._slots)):
+            raise StudyError(
+                f"study '{self._spec.study}': has a budget of GPU-hours alone, and this machine has no GPU to use: it "
+                "would never end. Give it trials, hours or env_steps as well."
+            )
         self._stop = StopOrder()
         self._state = State()
         log = DecisionLog(self._paths.decisions, progress)
-        self._context = Context(study, self._paths, self._state, self._stop, log, clock)
+        self._notifier = notifier_for(self._spec.study, self._spec.alerts.notify)
+        teller = Teller(study, log, self._notifier)
+        self._context = Context(study, self._paths, self._state, self._stop, log, teller, clock)
         command = command_of(self._spec.trainer) if worker_command is None else (tuple(worker_command), None)
         self._attempts = Attempts(self._context, *command)
         self._endings = Endings(self._context)
+        self._pruning = pruning_for(self._context, self._attempts, self._may_ask)
+        self._lookout = Lookout(self._context, self._slots.values())
         self._session = 0
         self._started = self._beaten = self._observed = self._attended = clock()
         self._hours_before = 0.0
@@ -139,14 +158,24 @@ class Supervisor:
             StudyBusyError: Another supervisor holds the study.
             StorageError: The database cannot be written any more; the workers were stopped with a checkpoint.
         """
-        with storage_errors(self._study.storage.url), self._ownership(), stop_signals(self._hear), self._audit:
+        with (
+            contextlib.closing(self._notifier),
+            storage_errors(self._study.storage.url),
+            self._ownership(),
+            stop_signals(self._hear),
+            self._audit,
+            self._lookout,
+        ):
             try:
                 self._recover()
                 if self._study.audit is None:
                     self._audit.start(self._spec)
                 end = self._loop()
-            except BaseException:
+            except BaseException as error:
                 self._abandon_workers()
+                # The database may be out of reach, so this one goes nowhere but out.
+                words = f"the supervisor ended with an error ({type(error).__name__})"
+                self._notifier.send(Alert("error", "stopped", words).view(utc_now()))
                 raise
             return self._conclude(end)
 
@@ -158,7 +187,7 @@ class Supervisor:
             try:
                 stack.enter_context(fs.hold_lock(self._paths.supervisor_lock, what=f"study {self._spec.study}"))
             except FolderBusyError:
-                raise busy_error(self._spec.study, self._study.ledger.lease()) from None
+                raise recovery.busy_error(self._spec.study, self._study.ledger.lease()) from None
             self._paths.stop_request.unlink(missing_ok=True)
             for folder in (self._paths.root, *self._paths.mirror_folders):
                 fs.remove_parts(folder)
@@ -173,14 +202,22 @@ class Supervisor:
     def _recover(self) -> None:
         snapshot = self._study.snapshot()
         self._state.asked = len(snapshot.trials)
-        self._state.env_steps = {trial.number: trial.env_steps for trial in snapshot.trials}
+        self._state.env_steps = {trial.number: trial.new_env_steps for trial in snapshot.trials}
         unfinished = [trial for trial in snapshot.trials if not trial.state.is_finished]
         live = [(trial, recovery.live_worker(self._paths, trial)) for trial in unfinished]
         self._adopt([(trial, process) for trial, process in live if process is not None])
         for trial, process in live:
             if process is None:
                 self._pick_up(trial)
+        self._pruning.take_over()
+        self._count_gpu_hours()
         self._study.set_status("running", "")
+
+    def _count_gpu_hours(self) -> None:
+        now = datetime.now(UTC)
+        for trial in self._study.snapshot().trials:
+            for attempt in trial.attempts:
+                self._state.gpu_hours[trial.number, attempt.number] = gpu_hours(self._spec.workers, attempt, now)
 
     def _adopt(self, workers: Sequence[tuple[TrialView, AdoptedProcess]]) -> None:
         slots = slots_to_keep([trial.attempts[-1].slot for trial, _ in workers], list(self._slots))
@@ -195,6 +232,11 @@ class Supervisor:
 
     def _conclude(self, end: Finish) -> Outcome:
         self._study.set_status(end.state, end.reason)
+        self._context.alert(end_alert(end.state, end.reason, self._stop.failed, self._study.snapshot().trials))
+        # Whether the messages could be sent is known, and told, before the last picture is taken.
+        self._notifier.close()
+        if (problem := self._context.teller.problem()) is not None:
+            self._context.alert(problem)
         self._context.log.add(Decision(end.state, end.reason))
         # The lease is still ours here, so the last picture is taken as others will see it a moment later.
         self._study.ledger.beat(self._session, self._seconds(), LEASE_S)
@@ -219,8 +261,10 @@ class Supervisor:
         while True:
             self._attend_all()
             self._read_stop_request()
-            self._hear_audit()
-            for action in plan(self._situation()):
+            take_findings(self._audit, self._context)
+            use = self._budget_use()
+            self._lookout.look(use)
+            for action in plan(self._situation(use)):
                 if isinstance(action, Finish):
                     return action
                 self._carry_out(action)
@@ -228,25 +272,25 @@ class Supervisor:
             self._observe()
             time.sleep(self._poll_s)
 
-    def _situation(self) -> Situation:
+    def _budget_use(self) -> BudgetUse:
+        hours = self._hours_before + self._seconds() / 3600.0
+        now, spent = datetime.now(UTC), self._state.gpu_hours
+        for worker in self._state.workers.values():
+            spent[worker.trial, worker.attempt.number] = gpu_hours(self._spec.workers, worker.attempt, now)
+        return BudgetUse(self._state.asked, hours, sum(self._state.env_steps.values()), sum(spent.values()))
+
+    def _may_ask(self) -> bool:
+        has_more = not self._state.exhausted or bool(self._study.queue)
+        return has_more and may_ask(self._spec.budget, self._budget_use())
+
+    def _situation(self, use: BudgetUse) -> Situation:
         state, budget = self._state, self._spec.budget
-        use = BudgetUse(state.asked, self._hours_before + self._seconds() / 3600.0, sum(state.env_steps.values()))
         now = self._clock()
         return Situation(
             slots=tuple(self._slots),
-            running=tuple(
-                Running(
-                    worker.trial,
-                    worker.slot,
-                    stopping_s=None if worker.stop_asked is None else now - worker.stop_asked,
-                    silent_s=worker.silent_s,
-                    is_slow=worker.signs == 0 or self._is_trained(worker),
-                    hung_s=None if worker.hung is None else now - worker.hung_since,
-                )
-                for worker in state.workers.values()
-            ),
-            waiting=tuple(Waiting(trial, deaths) for trial, deaths in state.waiting.items()),
-            may_ask=may_ask(budget, use) and not state.exhausted,
+            running=tuple(w.seen(now, is_trained=self._is_trained(w)) for w in state.workers.values()),
+            waiting=self._pruning.waiting(),
+            may_ask=self._may_ask(),
             used_up=used_up(budget, use),
             stop=self._stop.level,
             stop_reason=self._stop.reason,
@@ -263,7 +307,12 @@ class Supervisor:
             case Ask():
                 self._ask(action.slot)
             case Start():
-                self._attempts.start(self._study.trial(action.trial), self._slots[action.slot])
+                self._start(self._study.trial(action.trial), action.slot)
+            case Promote():
+                if self._pruning.promote(action.trial):
+                    self._start(self._study.trial(action.trial), action.slot)
+            case EndPaused():
+                self._endings.end_paused(action.trial, action.reason)
             case DumpStacks():
                 self._attempts.dump_stacks(self._state.workers[action.trial], action.reason)
             case StopWorker():
@@ -272,9 +321,10 @@ class Supervisor:
                 self._attempts.kill(self._state.workers[action.trial], action.reason)
             case GiveUp():
                 self._endings.give_up(action.trial, action.reason)
+                self._pruning.see_ended(action.trial)
             case Pause() | Unpause():
                 self._state.paused = isinstance(action, Pause)
-                self._context.decide(Decision("alert", action.reason))
+                self._context.alert(Alert("warning" if self._state.paused else "info", "low_disk", action.reason))
             case Finish():
                 raise AssertionError("the loop ends before it carries out a Finish")
             case _:
@@ -290,16 +340,6 @@ class Supervisor:
             record = fs.read_json(self._paths.stop_request)
             self._paths.stop_request.unlink(missing_ok=True)
             self._stop.raise_to(Stop.ASK, str(record.get("reason", "stopped on request")))
-
-    def _hear_audit(self) -> None:
-        try:
-            found = self._audit.poll()
-        except StudyError as error:
-            self._context.decide(Decision("audit_failed", str(error)))
-            return
-        if found is not None:
-            self._study.set_audit(found)
-            self._context.decide(Decision("audited", " ".join(found.warnings) or "at the priors finishing pays most"))
 
     def _seconds(self) -> float:
         return self._clock() - self._started
@@ -327,6 +367,8 @@ class Supervisor:
     # --- trials -------------------------------------------------------------------------------------------------
 
     def _ask(self, slot: str) -> None:
+        for words in self._before_ask(self._study):
+            self._context.decide(Decision("raced", words))
         try:
             trial = self._study.ask()
         except StudyError as error:
@@ -335,14 +377,22 @@ class Supervisor:
             return
         if trial is None:
             self._state.exhausted = True
-            self._context.decide(Decision("exhausted", "every point of the grid has a trial"))
+            queued = self._spec.sampler.name == "queue"
+            reason = "every queued trial was made" if queued else "every point of the grid has a trial"
+            self._context.decide(Decision("exhausted", reason))
             return
         self._state.asked += 1
         self._state.waiting[trial.number] = 0
-        self._context.decide(
-            Decision("asked", f"trial {self._state.asked} of {self._spec.budget.trials or '∞'}", trial.number)
-        )
-        self._attempts.start(trial, self._slots[slot])
+        chosen = f": {trial.origin}" if trial.origin else ""
+        count = f"trial {self._state.asked} of {self._spec.budget.trials or '∞'}{chosen}"
+        self._context.decide(Decision("asked", count, trial.number))
+        self._start(trial, slot)
+
+    def _start(self, trial: TrialView, slot: str) -> None:
+        try:
+            self._attempts.start(trial, self._slots[slot])
+        except CheckpointError as error:
+            self._endings.refuse(trial.number, str(error))
 
     def _attend_all(self) -> None:
         now = self._clock()
@@ -356,18 +406,19 @@ class Supervisor:
         ended = worker.process.poll()
         news = worker.monitor.poll()
         self._note_signs(worker)
-        self._state.env_steps[worker.trial] = worker.monitor.env_steps
+        self._state.env_steps[worker.trial] = worker.monitor.new_env_steps
         self._state.changed |= news.changed
         for alert in news.alerts:
-            self._context.decide(Decision("alert", alert, worker.trial, worker.attempt.number))
+            self._context.alert(alert, worker.attempt.number)
         for report in news.reports:
             self._context.decide(Decision("reported", "", worker.trial, env_step=report.env_step, score=report.score))
         # At the last point everything is trained: the worker is evaluating, and a stop would save nothing.
         stoppable = ended is None and worker.stop_asked is None and not self._is_trained(worker)
-        if news.reports and stoppable:
-            self._consult_pruner(worker, news.reports[-1])
+        if stoppable:
+            self._consult_rules(worker, news)
         if ended is not None:
             self._endings.end(worker, ended)
+            self._pruning.see_ended(worker.trial)
 
     def _note_signs(self, worker: Worker) -> None:
         if worker.monitor.signs != worker.signs:
@@ -378,25 +429,10 @@ class Supervisor:
     def _is_trained(self, worker: Worker) -> bool:
         return worker.monitor.env_steps >= self._spec.env_steps_per_trial
 
-    def _consult_pruner(self, worker: Worker, report: Report) -> None:
-        if not self._study.should_prune(worker.trial):
-            return
-        step, score = report.env_step, report.score
-        reason = f"{self._spec.pruner.name} pruner: score {score:.4f} at {step:,} env steps"
-        self._study.ledger.update_trial(worker.trial, prune_reason=reason)
-        self._attempts.request_stop(worker, "pruned")
-        self._context.decide(
-            Decision("pruning", reason, worker.trial, worker.attempt.number, env_step=step, score=score)
-        )
-
-
-def busy_error(study: str, lease: Lease | None) -> StudyBusyError:
-    """Return the error that names who holds a study, and since when."""
-    who = "another supervisor"
-    if lease is not None:
-        since = lease.since.isoformat(timespec="seconds").replace("+00:00", "Z")
-        who = f"the supervisor with pid {lease.owner.pid} on {lease.owner.host} since {since}"
-    return StudyBusyError(
-        f"study '{study}' is run by {who}. Watch it with `vbot-campaign status {study}`, "
-        f"or stop it with `vbot-campaign stop {study}`."
-    )
+    def _consult_rules(self, worker: Worker, news: News) -> None:
+        for alert in news.alerts:
+            if alert.stop:
+                self._attempts.prune(worker, f"{alert.cause}: {alert.message}")
+                return
+        if news.changed:
+            self._pruning.hear(worker, news.reports)

@@ -18,6 +18,8 @@ class Fate(StrEnum):
     FAILED = "failed"
     STOPPED = "stopped"
     """Waits to be resumed; it was stopped, by us or by someone else, and is none the worse for it."""
+    PAUSED = "paused"
+    """Waits at a rung until it is among the best there."""
     DIED = "died"
     """Waits to be resumed, because its worker died."""
     OUT_OF_MEMORY = "out_of_memory"
@@ -26,7 +28,7 @@ class Fate(StrEnum):
     @property
     def goes_on(self) -> bool:
         """Whether the trial gets another attempt."""
-        return self in (Fate.STOPPED, Fate.DIED, Fate.OUT_OF_MEMORY)
+        return self in (Fate.STOPPED, Fate.PAUSED, Fate.DIED, Fate.OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Verdict:
     fate: Fate
     reason: str
     cause: Ended | None = None
-    """Of a failure: its class."""
+    """Of a failure or an interruption from outside: its class."""
     detail: str = ""
     """Of a failure: the line that says what went wrong."""
 
@@ -73,13 +75,14 @@ _INTERRUPTED = (None, Ended.STOPPED, Ended.DISK_FULL)
 _FAILURES = {code: state for state, code in EXIT_CODES.items() if code != 0}
 
 
-def judge(result: Result | None, end: Ending, prune_reason: str | None = None) -> Verdict:
+def judge(result: Result | None, end: Ending, prune_reason: str | None = None, *, is_paused: bool = False) -> Verdict:
     """Say what becomes of a trial whose attempt ended.
 
     Args:
         result: What the attempt wrote; None when it wrote nothing.
         end: What else is known.
         prune_reason: Set when the pruner stopped the trial.
+        is_paused: The pruner paused it at a rung.
     """
     state = result.state if result is not None else _state_of(end)
     reason = result.reason if result is not None else end.words
@@ -96,6 +99,8 @@ def judge(result: Result | None, end: Ending, prune_reason: str | None = None) -
         return Verdict(Fate.DIED, end.hung)
     if state is not None and not end.asked_to_stop:
         return _judge_interrupted(state, reason, end)
+    if is_paused and end.asked_to_stop:
+        return Verdict(Fate.PAUSED, reason)
     return Verdict(Fate.STOPPED if end.asked_to_stop or end.code == EXIT_FENCED else Fate.DIED, reason)
 
 
@@ -117,9 +122,9 @@ def _judge_finished(result: Result) -> Verdict:
 def _judge_interrupted(state: Ended, reason: str, end: Ending) -> Verdict:
     what = "stopped from outside" if state is Ended.STOPPED else "disk full"
     if end.progressed:
-        return Verdict(Fate.STOPPED, f"{what}: {reason}")
+        return Verdict(Fate.STOPPED, f"{what}: {reason}", state)
     # What ends a worker before its next checkpoint may do so for ever.
-    return Verdict(Fate.DIED, f"{what} before its next checkpoint: {reason}")
+    return Verdict(Fate.DIED, f"{what} before its next checkpoint: {reason}", state)
 
 
 def _failure(result: Result | None, state: Ended | None, reason: str) -> str:

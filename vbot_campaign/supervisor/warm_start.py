@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 from vbot_campaign import fs
 from vbot_campaign.errors import (
@@ -48,7 +49,7 @@ def find_warm_start(paths: CampaignPaths, spec: StudySpec, folder: Path) -> Warm
     if start is None:
         return None
     if start.study is not None:
-        found = _of_study(paths, start.study, start.trial)
+        found = _of_study(paths, start.study, start)
         name = f"warm_start {_named(start)}"
     else:
         found = WarmStartView("", 0, None, str(folder / str(start.checkpoint)))
@@ -80,7 +81,7 @@ def _named(start: WarmStart) -> str:
     return f"study '{start.study}'" + ("" if start.trial is None else f", trial {start.trial}")
 
 
-def _of_study(paths: CampaignPaths, name: str, number: int | None) -> WarmStartView:
+def _of_study(paths: CampaignPaths, name: str, start: WarmStart) -> WarmStartView:
     names = study_names(paths)
     if name not in names:
         known = ", ".join(names) or "none yet"
@@ -89,8 +90,8 @@ def _of_study(paths: CampaignPaths, name: str, number: int | None) -> WarmStartV
             f"{known}. Run that study first, or name a file: warm_start: {{checkpoint: PATH}}."
         )
     snapshot = load_snapshot(paths, name)
-    trial = _best(snapshot) if number is None else _numbered(snapshot, number)
-    checkpoint = _policy_of(trial)
+    trial = _best(snapshot) if start.trial is None else _numbered(snapshot, start.trial)
+    checkpoint = policy_of(trial, start.take)
     if checkpoint is None:
         raise StudyError(
             f"warm_start: trial {trial.number} of study '{name}' has no policy on disk; name another trial."
@@ -123,9 +124,11 @@ def _numbered(snapshot: StudySnapshot, number: int) -> TrialView:
     return trial
 
 
-def _policy_of(trial: TrialView) -> CheckpointView | None:
-    best = [checkpoint for checkpoint in trial.checkpoints if checkpoint.kind == "best"]
-    return max(best or trial.checkpoints, key=lambda checkpoint: checkpoint.env_steps, default=None)
+def policy_of(trial: TrialView, take: Literal["best", "last"]) -> CheckpointView | None:
+    """Return the best checkpoint of a trial, or the one at its end; the newest of any kind where it has none such."""
+    kind = "best" if take == "best" else "resume"
+    wanted = [checkpoint for checkpoint in trial.checkpoints if checkpoint.kind == kind]
+    return max(wanted or trial.checkpoints, key=lambda checkpoint: checkpoint.env_steps, default=None)
 
 
 def _read(path: Path, environment: str, name: str) -> StartingPolicy:
@@ -146,7 +149,8 @@ def _read(path: Path, environment: str, name: str) -> StartingPolicy:
 
 
 def _check_layers(policy: StartingPolicy, spec: StudySpec, name: str) -> None:
-    misfit = policy.misfit(resolve_training(spec, prior_point(spec)).ppo)
+    load = spec.warm_start.load if spec.warm_start is not None else ()
+    misfit = policy.misfit(resolve_training(spec, prior_point(spec)).ppo, load)
     if misfit is not None:
         setting, found, wanted = misfit
         raise CheckpointError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socketserver
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from vbot_campaign.errors import CampaignError
@@ -12,6 +12,7 @@ from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import open_storage
 from vbot_campaign.watch.address import Address, bind, check_port, is_loopback
 from vbot_campaign.watch.guard import Guard
+from vbot_campaign.watch.pages import Pages
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -73,6 +74,7 @@ def open_dashboard(
     port: int = DEFAULT_PORT,
     token: str | None = None,
     allow_edit: bool = False,
+    tensorboard: str | None = None,
 ) -> Dashboard:
     """Bind a dashboard of all studies.
 
@@ -84,6 +86,7 @@ def open_dashboard(
         port: Wanted port; the next free one is taken where it is in use, 0 lets the system choose.
         token: Secret that each request must carry.
         allow_edit: Let the page rename and delete studies, and tell trials.
+        tensorboard: Address of TensorBoard, where it is served along with it.
 
     Raises:
         CampaignError: A reachable host without a token, no such port, or none that is free.
@@ -97,15 +100,35 @@ def open_dashboard(
             f"--host {host}: other machines could read every study, for the dashboard has no login. "
             f"Add --token SECRET, or keep 127.0.0.1 and use a tunnel: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
         )
-    import optuna_dashboard  # half a second, and only this command needs it
-
     storage = open_storage(paths, read_only=not allow_edit)
     try:
-        application = Guard(optuna_dashboard.wsgi(storage.optuna), token=token, allow_edit=allow_edit)
-        return Dashboard(storage, application, host, port)
+        pages = Pages(_optuna_dashboard(storage, paths), paths, tensorboard)
+        return Dashboard(storage, Guard(pages, token=token, allow_edit=allow_edit), host, port)
     except BaseException:
         storage.close()
         raise
+
+
+def _optuna_dashboard(storage: CampaignStorage, paths: CampaignPaths) -> WSGIApplication:
+    import optuna_dashboard  # half a second, and only this command needs it
+    from bottle import HTTPResponse
+    from optuna.artifacts import FileSystemArtifactStore
+    from optuna.artifacts.exceptions import ArtifactNotFound
+
+    class Store(FileSystemArtifactStore):
+        def open_reader(self, artifact_id: str) -> BinaryIO:
+            try:
+                return super().open_reader(artifact_id)
+            except ArtifactNotFound:
+                text = "This file is gone: removed to keep within the disk budget, or not in the backup.\n"
+                raise HTTPResponse(text, status=404, headers={"Content-Type": "text/plain"}) from None
+
+        def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+            paths.artifacts.mkdir(parents=True, exist_ok=True)
+            super().write(artifact_id, content_body)
+
+    application: WSGIApplication = optuna_dashboard.wsgi(storage.optuna, artifact_store=Store(paths.artifacts))
+    return application
 
 
 def serve(

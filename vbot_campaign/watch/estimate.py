@@ -1,4 +1,17 @@
-"""How long trials and studies still take."""
+"""How long trials and studies still take.
+
+A trial that is running takes what is left of its env steps at its own speed. One that is not takes
+``expected_share * env_steps_per_trial / slot_speed`` seconds, where
+
+* ``expected_share`` is the trained share of the trials that completed or were pruned, averaged together with one
+  imaginary trial that was trained to its end: ``(1 + sum of shares) / (1 + trials)``. The first trials of a study are
+  never pruned, so it starts at 1, and the pruner's mercy shows in it as soon as there is any;
+* ``slot_speed`` is env steps per second of a worker's whole life, its start and its evaluation included, over the
+  last `RECENT` trials that ended; before the first one the speed of those that run.
+
+The work of all trials is spread over the slots, but takes no less than the running trial that takes longest. A budget
+of hours or of env steps that is used up earlier ends the study then.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +24,11 @@ from typing import Any
 
 from vbot_campaign import fs
 from vbot_campaign.paths import StudyPaths, TrialPaths
+from vbot_campaign.spec.budget import phase_budget
 from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
+
+RECENT = 20
+"""Ended trials by which the speed is measured."""
 
 
 @dataclass(frozen=True)
@@ -52,42 +69,62 @@ def trial_progress(paths: StudyPaths, snapshot: StudySnapshot, trial: TrialView,
     return TrialProgress(trial, None if failed else score, env_steps, budget, speed, silent_s, eta_s)
 
 
+def expected_share(snapshot: StudySnapshot) -> float:
+    """Return the share of its env steps that a trial is trained for before it ends, completed or pruned; 0..1."""
+    budget = snapshot.spec.env_steps_per_trial
+    shares = [min(trial.env_steps / budget, 1.0) for trial in snapshot.trials if _has_ended(trial)]
+    return (1.0 + sum(shares)) / (1.0 + len(shares))
+
+
+def slot_speed(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> float | None:
+    """Return env steps per second of one slot, or None while nothing was measured."""
+    ended = [trial for trial in snapshot.trials if _has_ended(trial)][-RECENT:]
+    attempts = [attempt for trial in ended for attempt in trial.attempts if attempt.ended is not None]
+    env_steps = sum(attempt.last_env_step - attempt.first_env_step for attempt in attempts)
+    seconds = sum((attempt.ended - attempt.started).total_seconds() for attempt in attempts if attempt.ended)
+    if env_steps > 0 and seconds > 0:
+        return env_steps / seconds
+    speeds = [p.env_steps_per_s for p in progress if p.env_steps_per_s]
+    return statistics.median(speeds) if speeds else None
+
+
 def study_eta_s(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> float | None:
-    """Return the seconds until the first budget is used up, or None while nothing is known or nothing runs."""
+    """Return the seconds until the first budget is used up, or None while nothing is known or nothing runs.
+
+    Args:
+        snapshot: The study.
+        progress: Of its running trials at least.
+    """
     if snapshot.state != "running":
         return None
-    budget = snapshot.spec.budget
-    estimates = [_until_trials_s(snapshot, progress)]
+    budget = phase_budget(snapshot.spec.budget, "search")
+    running = [p for p in progress if p.trial.state is TrialState.RUNNING]
+    estimates = [_until_trials_s(snapshot, running)]
     if budget.hours is not None:
         estimates.append(max(budget.hours - snapshot.hours_used, 0.0) * 3600)
-    speed = sum(p.env_steps_per_s or 0.0 for p in progress if p.trial.state is TrialState.RUNNING)
+    speed = sum(p.env_steps_per_s or 0.0 for p in running)
     if budget.env_steps is not None and speed > 0:
         estimates.append(max(budget.env_steps - snapshot.env_steps_used, 0) / speed)
     return min((estimate for estimate in estimates if estimate is not None), default=None)
 
 
-def _until_trials_s(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> float | None:
-    each_s = _trial_s(snapshot, progress)
-    if snapshot.spec.budget.trials is None or each_s is None:
+def _until_trials_s(snapshot: StudySnapshot, running: Sequence[TrialProgress]) -> float | None:
+    speed = slot_speed(snapshot, running)
+    if snapshot.spec.budget.trials is None or speed is None:
         return None
-    running = [each_s if p.eta_s is None else p.eta_s for p in progress if p.trial.state is TrialState.RUNNING]
-    waiting = sum(p.trial.state is TrialState.WAITING for p in progress)
-    to_start = waiting + max(snapshot.spec.budget.trials - len(progress), 0)
-    work_s = sum(running) + to_start * each_s
-    return max([work_s / max(len(snapshot.slots), len(running), 1), *running])
+    share, budget = expected_share(snapshot), snapshot.spec.env_steps_per_trial
+    unfinished = [trial for trial in snapshot.trials if trial.state is TrialState.WAITING]
+    waiting = [trial.env_steps for trial in unfinished if not trial.is_paused]
+    new = max(snapshot.spec.budget.trials - len(snapshot.trials), 0)
+    to_start = share * (new * budget + sum(max(budget - env_steps, 0) for env_steps in waiting))
+    still_running = [budget / speed if p.eta_s is None else p.eta_s for p in running]
+    work_s = sum(still_running) + to_start / speed
+    return max([work_s / max(len(snapshot.slots), len(running), 1), *still_running])
 
 
-def _trial_s(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> float | None:
-    """Return how long a trial takes, pruned ones included: the median of those that ended, else from the speed."""
-    ended = [
-        (t.ended - t.started).total_seconds()
-        for t in snapshot.trials
-        if t.state in (TrialState.COMPLETE, TrialState.PRUNED) and t.started and t.ended
-    ]
-    if ended:
-        return statistics.median(ended)
-    speeds = [p.env_steps_per_s for p in progress if p.env_steps_per_s]
-    return snapshot.spec.env_steps_per_trial / statistics.median(speeds) if speeds else None
+def _has_ended(trial: TrialView) -> bool:
+    # Few of those that are paused at a rung ever go on.
+    return trial.state in (TrialState.COMPLETE, TrialState.PRUNED) or trial.is_paused
 
 
 def _last_progress(metrics: Path) -> dict[str, Any]:

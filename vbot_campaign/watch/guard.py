@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -27,7 +27,8 @@ class Guard:
       ``?token=TOKEN``, which sets the cookie and leads to the same page without the token in its address.
     * Without a token, only names of this machine are accepted as Host, so that a web page elsewhere cannot reach the
       application through a name of its own that resolves to 127.0.0.1 (DNS rebinding).
-    * A change asked for by a page from another origin is refused (cross-site request forgery).
+    * A change asked for by a page from another origin is refused (cross-site request forgery), and no answer may be
+      read by one: optuna-dashboard allows that for artifacts, policies among them.
     """
 
     def __init__(self, application: WSGIApplication, *, token: str | None, allow_edit: bool) -> None:
@@ -51,7 +52,7 @@ class Guard:
             return _refuse(start_response, "405 Method Not Allowed", message, ("Allow", ", ".join(_READING)))
         if method not in _READING and _is_foreign(environ):
             return _refuse(start_response, "403 Forbidden", "changes from pages of another origin are refused")
-        return self._application(environ, start_response)
+        return self._application(environ, _for_this_origin(start_response))
 
     def _is_authorized(self, environ: WSGIEnvironment) -> bool:
         scheme, _, bearer = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -75,6 +76,15 @@ class Guard:
         headers += [("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")]
         start_response("303 See Other", headers)
         return [b""]
+
+
+def _for_this_origin(start_response: StartResponse) -> StartResponse:
+    def start(status: str, headers: list[tuple[str, str]], *exc_info: Any) -> Callable[[bytes], object]:
+        kept = [(name, value) for name, value in headers if name.lower() != "access-control-allow-origin"]
+        # What a worker printed is text, whatever it looks like.
+        return start_response(status, [*kept, ("X-Content-Type-Options", "nosniff")], *exc_info)
+
+    return start
 
 
 def _host_name(environ: WSGIEnvironment) -> str:

@@ -12,14 +12,20 @@ from rich.live import Live
 from rich.text import Text
 
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.budget import phase_budget
 from vbot_campaign.spec.describe import render_warning
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
 from vbot_campaign.watch import units
+from vbot_campaign.watch.alert_lines import alert_line, new_alerts
 from vbot_campaign.watch.console import LastingConsole
+from vbot_campaign.watch.devices import DeviceReader
 from vbot_campaign.watch.estimate import study_eta_s, trial_progress
-from vbot_campaign.watch.status import by_state, rows_that_fit, status_table
+from vbot_campaign.watch.facts import by_state
+from vbot_campaign.watch.status import status_table
 from vbot_campaign.watch.summary import SHARES, parts_text
 
+REFRESH_HZ = 0.5
+"""How often the table below the lines is drawn."""
 HEARTBEAT = timedelta(seconds=60)
 """Where there is no live table, a line says this often how far the running trials are."""
 
@@ -51,11 +57,12 @@ class ProgressLines:
         self._snapshot: StudySnapshot | None = None
         self._heartbeat: datetime | None = None
         self._live: Live | None = None
+        self._devices = DeviceReader()
 
     def __enter__(self) -> ProgressLines:
         """Start the live table on a terminal."""
         if self._console.is_terminal:
-            self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=1)
+            self._live = Live(get_renderable=self._table, console=self._console, refresh_per_second=REFRESH_HZ)
             self._live.start()
         return self
 
@@ -68,7 +75,7 @@ class ProgressLines:
             self._live = None
 
     def update(self, snapshot: StudySnapshot) -> None:
-        """Print one line for each trial that started, went on, was pruned, completed or failed."""
+        """Print one line for each trial that started, went on, was pruned, completed or failed, and for each alert."""
         earlier, self._snapshot = self._snapshot, snapshot
         now = datetime.now(UTC)
         first = [Event(first_line(snapshot))] if earlier is None else []
@@ -78,7 +85,8 @@ class ProgressLines:
         for warning in warnings:
             # Already wrapped; a path that is longer than a line stays whole, so that it can be copied.
             self._console.print(Text(warning, style="yellow"), soft_wrap=True)
-        for event in [*first, *events(earlier, snapshot), *self._beat(snapshot, now)]:
+        told = [Event(alert_line(a), f" ({a.advice})" if a.advice else "") for a in new_alerts(earlier, snapshot)]
+        for event in [*first, *events(earlier, snapshot), *told, *self._beat(snapshot, now)]:
             self._print(event, now)
 
     def _print(self, event: Event, now: datetime) -> None:
@@ -102,14 +110,16 @@ class ProgressLines:
     def _table(self) -> RenderableType:
         if self._snapshot is None:
             return Text("starting …", style="bright_black")
-        return status_table(self._paths, self._snapshot, max_rows=rows_that_fit(self._console))
+        height = self._console.height - 1
+        return status_table(self._paths, self._snapshot, height=height, devices=self._devices)
 
 
 def first_line(snapshot: StudySnapshot) -> str:
     """Return what a study starts from."""
-    budget = snapshot.spec.budget
+    budget = phase_budget(snapshot.spec.budget, "search")
     limits = [f"{budget.trials} trials"] if budget.trials else []
     limits += [f"{budget.hours:g} h"] if budget.hours else []
+    limits += [f"{budget.gpu_hours:g} GPU-hours"] if budget.gpu_hours else []
     limits += [f"{units.count(budget.env_steps)} env steps"] if budget.env_steps else []
     finished = [trial for trial in snapshot.trials if trial.state.is_finished]
     goes_on = f", goes on after {by_state(finished)}" if finished else ""
@@ -172,7 +182,8 @@ def _changed(snapshot: StudySnapshot, trial: TrialView) -> Iterator[Event]:
 def progress_line(paths: CampaignPaths, snapshot: StudySnapshot, now: datetime) -> str:
     """Return how far the running trials are and how long the study still takes, in one line."""
     study = paths.study(snapshot.spec.study)
-    progress = [trial_progress(study, snapshot, trial, now) for trial in snapshot.trials]
+    unfinished = [trial for trial in snapshot.trials if not trial.state.is_finished]
+    progress = [trial_progress(study, snapshot, trial, now) for trial in unfinished]
     running = [
         f"trial {p.trial.number} {units.percent(p.share)}"
         + (f" ({units.score(p.score)})" if p.score is not None else "")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.study import StudySpec
-from vbot_campaign.study import load_snapshot, study_names
+from vbot_campaign.study.reading import read_names, read_snapshot
 from vbot_campaign.supervisor.slots import Slot
 
 TYPICAL_ENV_STEPS_PER_S = 16_000.0
@@ -24,8 +24,8 @@ def expected_speed(paths: CampaignPaths, spec: StudySpec, slots: Sequence[Slot])
     """
     measured = [
         trial.env_steps_per_s
-        for name in (study_names(paths) if paths.database.exists() else [])
-        for trial in load_snapshot(paths, name).trials
+        for name in read_names(paths)
+        for trial in read_snapshot(paths, name).trials
         if trial.env_steps_per_s
     ]
     if measured:

@@ -1,143 +1,102 @@
-"""The state of studies in the terminal and as JSON."""
+"""The state of a study in the terminal."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from rich import box
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.live import Live
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
-from vbot_campaign.exporters import plain_yaml, rows
 from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.study import load_snapshot, study_names
-from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
+from vbot_campaign.spec.budget import phase_budget
+from vbot_campaign.study.snapshot import AlertView, StudySnapshot
+from vbot_campaign.study.usage import total_gpu_hours
 from vbot_campaign.watch import units
-from vbot_campaign.watch.estimate import TrialProgress, study_eta_s, trial_progress
+from vbot_campaign.watch.columns import line
+from vbot_campaign.watch.devices import DeviceReader
+from vbot_campaign.watch.estimate import study_eta_s, trial_progress
+from vbot_campaign.watch.facts import best_policy, by_state
 from vbot_campaign.watch.program import program
+from vbot_campaign.watch.screen import Screen, fit
+from vbot_campaign.watch.slot_table import slot_lines
+from vbot_campaign.watch.trial_tables import WIDE, best_first, finished_lines, unfinished_lines
 
-STATUS_SCHEMA = 1
-
-_COLOURS = {
-    TrialState.WAITING: "yellow",
-    TrialState.RUNNING: "cyan",
-    TrialState.COMPLETE: "green",
-    TrialState.PRUNED: "bright_black",
-    TrialState.FAILED: "red",
-}
-_SILENT_S = 60.0
-"""After so many seconds without a line a worker is shown in yellow, after five times as many in red."""
-
-
-class Bar:
-    """A bar and a percentage that read the same with and without colours."""
-
-    def __init__(self, share: float, width: int = 10) -> None:
-        self._share = share
-        self._width = width
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw with a heavy line, or in ASCII where the terminal knows nothing else."""
-        full, empty = ("=", ".") if options.ascii_only else ("━", "·")
-        filled = int(self._share * self._width)
-        bar = Text(full * filled, style="green") + Text(empty * (self._width - filled), style="bright_black")
-        yield bar + Text(f" {self._share:4.0%}")
+_SMALL = 14
+"""Lines below which a screen has room for the trials alone."""
+_LEVELS = {"info": "cyan", "warning": "yellow", "error": "bold red"}
 
 
 def status_table(
-    paths: CampaignPaths, snapshot: StudySnapshot, *, now: datetime | None = None, max_rows: int | None = None
+    paths: CampaignPaths,
+    snapshot: StudySnapshot,
+    *,
+    now: datetime | None = None,
+    height: int | None = None,
+    devices: DeviceReader | None = None,
 ) -> RenderableType:
-    """Return a study's header, its table of trials and what to do next; 80 columns are enough.
+    """Return a study on one screen, for 80 columns or more.
+
+    From above: the study and its budget, the last alert, the slots, the trials that run or wait, the best of those
+    that ended, and what to do next.
 
     Args:
         paths: The runs folder; progress of running trials comes from their metrics files.
         snapshot: The study.
         now: The time against which silence is measured.
-        max_rows: Trials to show. Where there are more, unfinished and then the best ones are chosen.
+        height: Lines there are; None for as many as it takes.
+        devices: Reads the slots; give the same one each time, so that it can tell their load.
     """
     now = now or datetime.now(UTC)
-    progress = [trial_progress(paths.study(snapshot.spec.study), snapshot, trial, now) for trial in snapshot.trials]
-    shown = _choose(progress, max_rows)
-    table = _empty_table()
-    for row in shown:
-        _add_row(table, row, is_best=snapshot.best is not None and row.trial.number == snapshot.best.number)
-    parts: list[RenderableType] = [*_header(snapshot, progress), table]
-    if len(shown) < len(progress):
-        parts.append(Text(f"{len(progress) - len(shown)} more finished trials are not shown", style="bright_black"))
-    return Group(*parts, *_footer(paths, snapshot))
+    study = paths.study(snapshot.spec.study)
+    unfinished = [trial_progress(study, snapshot, t, now) for t in snapshot.trials if not t.state.is_finished]
+    # Those without a worker come last: where there is no room for all, they can be done without.
+    unfinished.sort(key=lambda row: (row.trial.state, row.trial.number))
+    finished = best_first([trial for trial in snapshot.trials if trial.state.is_finished])
+    slots = (devices or DeviceReader()).read(snapshot)
+    eta_s = study_eta_s(snapshot, unfinished)
+
+    def build(width: int) -> Sequence[Text]:
+        head, alert = _header(snapshot, eta_s, width), _alert(snapshot)
+        foot = [Text(), *footer] if (footer := _footer(paths, snapshot, width)) else []
+        if height is not None and height < _SMALL:
+            head, alert, foot = head[:1], alert[:1], []
+        head += alert
+        fixed = len(head) + len(foot)
+        room = fit(height, fixed=fixed, slots=len(slots), unfinished=len(unfinished), finished=len(finished))
+        shown, best = unfinished[: room.unfinished], finished[: room.finished]
+        return [
+            *head,
+            *([Text(), *slot_lines(slots)] if room.slots else []),
+            *([Text(), *unfinished_lines(snapshot, shown, width=width, details=room.details)] if shown else []),
+            *_more(len(unfinished) - len(shown), "unfinished"),
+            *([Text(), *finished_lines(snapshot, best, width=width)] if best else []),
+            *_more(len(finished) - len(best), "finished"),
+            *foot,
+        ]
+
+    return Screen(build)
 
 
-def _choose(progress: Sequence[TrialProgress], max_rows: int | None) -> list[TrialProgress]:
-    if max_rows is None or len(progress) <= max_rows:
-        return list(progress)
-
-    def importance(row: TrialProgress) -> tuple[bool, float]:
-        return row.trial.state.is_finished, -(row.score if row.score is not None else -1.0)
-
-    return sorted(sorted(progress, key=importance)[: max(max_rows, 1)], key=lambda row: row.trial.number)
-
-
-def _empty_table() -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for name in ("#", "state", "score", "succ", "surv", "prog", "env steps", "ETA", "slot", "try", "seen"):
-        left = name in ("state", "env steps", "slot")
-        widest = {"state": 8, "slot": 8, "env steps": 15}.get(name)
-        table.add_column(name, justify="left" if left else "right", no_wrap=True, max_width=widest)
-    return table
-
-
-def _add_row(table: Table, row: TrialProgress, *, is_best: bool) -> None:
-    trial = row.trial
-    parts = {} if trial.state is TrialState.FAILED else trial.parts or {}
-    attempt = trial.attempts[-1] if trial.attempts else None
-    running = trial.state is TrialState.RUNNING
-    table.add_row(
-        str(trial.number),
-        Text(trial.state.value, style=_COLOURS[trial.state]),
-        Text(units.score(row.score), style="bold green" if is_best else ""),
-        *(units.percent(parts.get(name)) for name in ("success_rate", "survival_rate", "goal_progress")),
-        Bar(row.share),
-        units.duration(row.eta_s) if running else "",
-        attempt.slot if attempt and running else "",
-        str(len(trial.attempts)),
-        _seen(row.silent_s),
-    )
-
-
-def _seen(silent_s: float | None) -> Text:
-    if silent_s is None:
-        return Text("")
-    style = "green" if silent_s < _SILENT_S else "yellow" if silent_s < 5 * _SILENT_S else "red"
-    return Text(units.duration(silent_s), style=style)
-
-
-def by_state(trials: Iterable[TrialView]) -> str:
-    """Return ``3 complete, 1 pruned, 2 running``."""
-    counts = Counter(trial.state for trial in trials)
-    order = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.RUNNING, TrialState.WAITING)
-    return ", ".join(f"{counts[state]} {state.value}" for state in order if counts[state]) or "none yet"
-
-
-def _header(snapshot: StudySnapshot, progress: Sequence[TrialProgress]) -> list[Text]:
-    budget, name = snapshot.spec.budget, snapshot.spec.study
+def _header(snapshot: StudySnapshot, eta_s: float | None, width: int) -> list[Text]:
+    budget, best = snapshot.spec.budget, snapshot.best
     reason = f": {snapshot.reason}" if snapshot.reason else ""
-    title = Text.assemble((name, "bold"), f" · {snapshot.state}{reason}", overflow="ellipsis", no_wrap=True)
+    title = line((snapshot.spec.study, "bold"), f" · {snapshot.state}{reason}")
+    budget = phase_budget(budget, "search")
+    gpu_hours = total_gpu_hours(snapshot.spec.workers, snapshot.trials, datetime.now(UTC))
     used = (
         _used(len(snapshot.trials), budget.trials, "trials", str),
         _used(snapshot.hours_used, budget.hours, "", lambda hours: units.duration(hours * 3600)),
+        *([_used(round(gpu_hours, 1), budget.gpu_hours, "GPU-hours", "{:g}".format)] if gpu_hours else []),
         _used(snapshot.env_steps_used, budget.env_steps, "env steps", units.count),
     )
-    best, eta = snapshot.best, study_eta_s(snapshot, progress)
     outlook = f"best {units.score(best.score)} (trial {best.number})" if best else "no score yet"
-    outlook += f" · about {units.duration(eta)} left" if eta is not None else ""
-    return [title, Text(" · ".join(used)), Text(by_state(snapshot.trials)), Text(outlook)]
+    outlook += f" · about {units.duration(eta_s)} left" if eta_s is not None else ""
+    noted = sum(trial.would_prune is not None for trial in snapshot.trials)
+    outlook += f" · {noted} would have been pruned" if noted else ""
+    if width >= WIDE:
+        return [title, line(" · ".join((*used, by_state(snapshot.trials), outlook)))]
+    return [title, line(" · ".join(used)), line(by_state(snapshot.trials)), line(outlook)]
 
 
 def _used(used: float, total: float | None, unit: str, text: Callable[[float], str]) -> str:
@@ -145,137 +104,43 @@ def _used(used: float, total: float | None, unit: str, text: Callable[[float], s
     return f"{amount} {unit}".rstrip()
 
 
-def _footer(paths: CampaignPaths, snapshot: StudySnapshot) -> list[Text]:
+def _alert(snapshot: StudySnapshot) -> list[Text]:
+    current = [alert for alert in snapshot.alerts if not _is_over(alert, snapshot)]
+    if not current:
+        return []
+    last = current[-1]
+    about = f"trial {last.trial}: " if last.trial is not None else ""
+    style = _LEVELS.get(last.level, "yellow")
+    shown = [
+        line((f"{last.level} ", style), (f"{last.time[11:16]}Z ", "bright_black"), (f"{about}{last.message}", style))
+    ]
+    if last.advice:
+        shown.append(line(f"  → {last.advice}"))
+    return shown
+
+
+def _is_over(alert: AlertView, snapshot: StudySnapshot) -> bool:
+    """Tell whether an alert was mere news of an earlier supervisor, such as that it stopped."""
+    if snapshot.supervisor is None or alert.level != "info":
+        return False
+    began: datetime = snapshot.supervisor["started"]
+    return datetime.fromisoformat(alert.time) < began
+
+
+def _more(count: int, kind: str) -> Iterator[Text]:
+    if count > 0:
+        yield line(f"{count} more {kind} {'trial is' if count == 1 else 'trials are'} not shown", style="bright_black")
+
+
+def _footer(paths: CampaignPaths, snapshot: StudySnapshot, width: int) -> list[Text]:
     name = snapshot.spec.study
-    if snapshot.state == "finished":
-        policy = best_policy(paths, snapshot)
-        # On a line of its own, so that it can be copied: a usual path has fewer than 80 letters.
-        lines = ("best policy:", policy) if policy else ("no trial has a policy",)
-        return [Text(line, style="bold", overflow="fold") for line in lines]
     if snapshot.state == "stopped":
-        return [Text(f"continue with: {program()} resume {name}", style="bold")]
-    return []
-
-
-def best_policy(paths: CampaignPaths, snapshot: StudySnapshot) -> str | None:
-    """Return the path of the best trial's policy, as it can be handed to ``evaluate``."""
-    checkpoint = rows.best_checkpoint(snapshot.best) if snapshot.best else None
-    return (paths.study(snapshot.spec.study).root / checkpoint.path).as_posix() if checkpoint else None
-
-
-def status_json(paths: CampaignPaths, snapshot: StudySnapshot, *, now: datetime | None = None) -> dict[str, Any]:
-    """Return the state of a study as plain values, under a schema version."""
-    now = now or datetime.now(UTC)
-    progress = [trial_progress(paths.study(snapshot.spec.study), snapshot, trial, now) for trial in snapshot.trials]
-    best = snapshot.best
-    content = {
-        "schema_version": STATUS_SCHEMA,
-        "study": snapshot.spec.study,
-        "state": snapshot.state,
-        "reason": snapshot.reason,
-        "time": now,
-        "created": snapshot.created,
-        "environment": snapshot.spec.environment,
-        "warm_start": rows.warm_start(paths.study(snapshot.spec.study), snapshot.warm_start),
-        "audit": snapshot.audit and asdict(snapshot.audit),
-        "budget": snapshot.spec.budget.model_dump(mode="json"),
-        "used": {
-            "trials": len(snapshot.trials),
-            "hours": snapshot.hours_used,
-            "env_steps": snapshot.env_steps_used,
-        },
-        "trials_by_state": dict(sorted(Counter(trial.state.value for trial in snapshot.trials).items())),
-        "skipped_combinations": snapshot.skipped,
-        "eta_s": study_eta_s(snapshot, progress),
-        "supervisor": snapshot.supervisor,
-        "slots": snapshot.slots,
-        "best": best and {"trial": best.number, "score": best.score, "policy": best_policy(paths, snapshot)},
-        "trials": [_trial_json(row) for row in progress],
-    }
-    plain: dict[str, Any] = plain_yaml.plain(content)
-    return plain
-
-
-def _trial_json(row: TrialProgress) -> dict[str, Any]:
-    trial = row.trial
-    attempt = trial.attempts[-1] if trial.attempts else None
-    return {
-        "trial": trial.number,
-        "state": trial.state.value,
-        "reason": trial.reason,
-        "score": row.score,
-        "parts": {} if trial.state is TrialState.FAILED else trial.parts or {},
-        "parameters": trial.parameters,
-        "env_steps": row.env_steps,
-        "env_steps_budget": row.budget,
-        "env_steps_per_s": row.env_steps_per_s,
-        "eta_s": row.eta_s,
-        "silent_s": row.silent_s,
-        "attempts": len(trial.attempts),
-        "slot": attempt.slot if attempt and trial.state is TrialState.RUNNING else None,
-        "started": trial.started,
-        "ended": trial.ended,
-        "run_dir": trial.folder,
-    }
-
-
-def watch_status(paths: CampaignPaths, name: str, *, interval_s: float = 2.0, console: Console | None = None) -> None:
-    """Show a study until it is finished or Ctrl-C: in place on a terminal, elsewhere anew after each change.
-
-    Raises:
-        StudyNotFoundError: No study has that name.
-    """
-    console = console or Console()
-    snapshot = load_snapshot(paths, name)
-    if not console.is_terminal:
-        _print_changes(paths, name, snapshot, interval_s, console)
-        return
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            table = status_table(paths, snapshot, max_rows=rows_that_fit(console))
-            live.update(table, refresh=True)
-            if snapshot.state == "finished":
-                return
-            time.sleep(interval_s)
-            snapshot = load_snapshot(paths, name)
-
-
-def _print_changes(
-    paths: CampaignPaths, name: str, snapshot: StudySnapshot, interval_s: float, console: Console
-) -> None:
-    shown = None
-    while True:
-        if snapshot != shown:
-            console.print(status_table(paths, snapshot), end="\n\n")
-            shown = snapshot
-        if snapshot.state == "finished":
-            return
-        time.sleep(interval_s)
-        snapshot = load_snapshot(paths, name)
-
-
-def rows_that_fit(console: Console) -> int:
-    """Return how many trials a live table may show without running off the screen."""
-    return max(console.height - 10, 3)
-
-
-def list_studies(paths: CampaignPaths) -> RenderableType:
-    """Return one line per study: state, trials, best score, hours."""
-    names = study_names(paths)
-    if not names:
-        return Text(f"No studies in {paths.root.as_posix()}. Start one: {program()} run studies/quickstart.yaml")
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in ("study", "state", "trials", "best", "hours", "created"):
-        table.add_column(column, justify="right" if column in ("best", "hours") else "left")
-    for name in names:
-        snapshot = load_snapshot(paths, name)
-        best = snapshot.best
-        table.add_row(
-            name,
-            snapshot.state,
-            by_state(snapshot.trials),
-            units.score(best.score if best else None),
-            f"{snapshot.hours_used:.2f}",
-            plain_yaml.utc(snapshot.created)[:10],
-        )
-    return table
+        return [line(f"continue with: {program()} resume {name}", style="bold")]
+    if snapshot.state != "finished":
+        return []
+    policy = best_policy(paths, snapshot)
+    if policy is None:
+        return [line("no trial has a policy", style="bold")]
+    # On lines of its own, so that it can be copied: a usual path has fewer than 80 letters.
+    rows = [policy[i : i + width] for i in range(0, len(policy), width)]
+    return [line("best policy:", style="bold"), *(line(row, style="bold") for row in rows)]

@@ -7,10 +7,10 @@ import textwrap
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.snapshot import StudySnapshot, TrialView
 from vbot_campaign.watch import units
+from vbot_campaign.watch.facts import best_policy, by_state
 from vbot_campaign.watch.program import program
-from vbot_campaign.watch.status import best_policy, by_state
 
-_PARTS = {
+PART_WORDS = {
     "success_rate": "success",
     "survival_rate": "survival",
     "goal_progress": "progress",
@@ -46,10 +46,11 @@ def _best_lines(best: TrialView, policy: str | None) -> list[str]:
 
 def parts_text(parts: dict[str, float]) -> str:
     """Return score parts in words: ``success 55%, survival 90%, time to goal 6.2 s``."""
-    return ", ".join(f"{_PARTS.get(name, name)} {_part_text(name, value)}" for name, value in parts.items())
+    return ", ".join(f"{PART_WORDS.get(name, name)} {part_text(name, value)}" for name, value in parts.items())
 
 
-def _part_text(name: str, value: float) -> str:
+def part_text(name: str, value: float) -> str:
+    """Return a score part with its unit."""
     if name in SHARES:
         return units.percent(value)
     return f"{value:.1f}{_UNITS.get(name, '')}"

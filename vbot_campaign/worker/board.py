@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 import warnings
 from collections.abc import Mapping
@@ -47,6 +48,19 @@ class Board:
         """
         points = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in values.items()]
         self._write(step=step, summary=Summary(value=points))
+
+    def film(self, step: int, tag: str, gif: bytes) -> None:
+        """Add a GIF to the images.
+
+        Args:
+            step: Env step.
+            tag: Its name.
+            gif: The file's content.
+        """
+        # Bytes 6 to 9 of a GIF are its width and height (GIF89a, section 18).
+        width, height = struct.unpack("<HH", gif[6:10])
+        image = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif)
+        self._write(step=step, summary=Summary(value=[Summary.Value(tag=tag, image=image)]))
 
     def hyperparameters(self, point: Mapping[str, float | str | bool], metrics: Mapping[str, float]) -> None:
         """Add a row to the HParams page."""

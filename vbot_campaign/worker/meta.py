@@ -13,28 +13,49 @@ from typing import Any
 import torch
 
 import vbot_campaign
+from vbot_campaign import fs
 from vbot_campaign.events import utc_now
+from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.environments import get_environment
 from vbot_campaign.spec.trainer import trainer_words
 from vbot_campaign.spec.training import CommandTrainer, TrialSpec
 
 META_SCHEMA = 1
 _PACKAGES = ("torch", "mujoco", "numpy", "tensorboard")
+_OF_AN_ATTEMPT = ("attempt", "resumed_from_env_step", "started_at", "host", "device", "num_envs", "versions", "git")
+"""What is kept of an earlier attempt, whose file the next one replaces."""
 
 
-def experiment_meta(spec: TrialSpec, *, resumed_from: int) -> dict[str, Any]:
-    """Return the content of ``experiment_meta.json``.
+def write_experiment_meta(paths: TrialPaths, spec: TrialSpec, *, resumed_from: int) -> None:
+    """Write ``experiment_meta.json``; of the attempts before this one it keeps where and with what they ran.
 
     Args:
+        paths: The trial's folder.
         spec: What is trained.
         resumed_from: Env step that this attempt continues after; 0 for a start from scratch.
     """
+    earlier = [entry for entry in _earlier_attempts(paths.meta) if entry.get("attempt") != spec.attempt]
+    fs.write_json(paths.meta, {**experiment_meta(spec, resumed_from=resumed_from), "earlier_attempts": earlier})
+
+
+def _earlier_attempts(path: Path) -> list[dict[str, Any]]:
+    try:
+        before = fs.read_json(path)
+        own = {name: before[name] for name in _OF_AN_ATTEMPT}
+        return [*before.get("earlier_attempts", []), own]
+    except (OSError, ValueError, KeyError, TypeError):  # none before this one, or a file that somebody damaged
+        return []
+
+
+def experiment_meta(spec: TrialSpec, *, resumed_from: int) -> dict[str, Any]:
+    """Return the content of ``experiment_meta.json``, without the attempts before this one."""
     training = spec.training
     declaration = get_environment(training.environment)
     return {
         "schema_version": META_SCHEMA,
         "study": spec.study,
         "trial": spec.trial,
+        "run_tag": spec.run_tag,
         "attempt": spec.attempt,
         "resumed_from_env_step": resumed_from,
         "started_at": utc_now(),

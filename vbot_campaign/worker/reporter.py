@@ -16,6 +16,9 @@ from vbot_campaign.worker.board import Board
 from vbot_campaign.worker.fence import Fence
 from vbot_campaign.worker.scoring import PointScore
 
+FINAL_SCORE = "Score/final score"
+"""Curve of one point: the score of the evaluation, or the last one of a trial that was pruned."""
+
 
 class Reporter:
     """Reports one attempt, and nothing any more once a later attempt owns the folder: then a `FencedError` is raised.
@@ -102,11 +105,17 @@ class Reporter:
         """Write something a person should know."""
         self._line("alert", {"iteration": iteration, "level": level, "cause": cause, "message": message})
 
-    def hyperparameters(self, score: float) -> None:
-        """Write the sampled point and its score for TensorBoard's HParams page."""
+    def final_score(self, env_steps: int, score: float) -> None:
+        """Write what the trial ends with, and its sampled point, for TensorBoard's HParams page."""
         self._fence.check()
         point = {name: _plain(value) for name, value in self._spec.parameters.items()}
-        self._board.hyperparameters(point, {"Score/score (evaluation)": score})
+        self._board.hyperparameters(point, {FINAL_SCORE: score})
+        self._board.scalars(env_steps, {FINAL_SCORE: score})
+
+    def film(self, env_steps: int, gif: bytes) -> None:
+        """Show a film of the policy among TensorBoard's images."""
+        self._fence.check()
+        self._board.film(env_steps, "Rollout", gif)
 
     def close(self) -> None:
         """Finish the event file."""
@@ -130,10 +139,25 @@ class Reporter:
             "Speed": {"env_steps_per_s": timing["env_steps_per_s"], **memory},
         }
         curves = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-        self._board.scalars(stats.env_steps, curves)
+        self._board.scalars(stats.env_steps, {**curves, **_under_skrl_names(stats)})
 
     def _draw(self, group: str, values: dict[str, float], step: int) -> None:
         self._board.scalars(step, {f"{group}/{name}": value for name, value in values.items()})
+
+
+def _under_skrl_names(stats: IterationStats) -> dict[str, float]:
+    """Return what skrl draws too, under the names it gives it: scripts that read its files read ours."""
+    values = {
+        "Reward / Instantaneous reward (mean)": stats.reward_mean,
+        "Policy / Standard deviation": stats.std,
+        "Learning / Learning rate": stats.learning_rate,
+        **{f"Loss / {name.title()} loss": value for name, value in stats.loss.items()},
+    }
+    parts = stats.episodes.parts()
+    if parts is not None:
+        values["Reward / Total reward (mean)"] = parts["episode_reward_mean"]
+        values["Episode / Total timesteps (mean)"] = parts["episode_length"]
+    return values
 
 
 def _plain(value: Any) -> float | str | bool:

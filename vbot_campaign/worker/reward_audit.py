@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vbot_campaign.paths import TrialPaths
-from vbot_campaign.spec.loading import load_study, read_trial_spec, study_from_definition
+from vbot_campaign.spec.document import read_document
+from vbot_campaign.spec.kinds import kind_of
+from vbot_campaign.spec.loading import load_study, load_training, read_trial_spec, study_from_definition
 from vbot_campaign.worker.single import prepare_threads
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def audit_file(path: Path) -> AuditReport:
-    """Audit a study file, or the training that a run's folder describes.
+    """Audit a study file, a training file, or the training that a run's folder describes.
 
     Raises:
         SpecError: The file cannot be read, or something in it is wrong.
@@ -33,6 +35,9 @@ def audit_file(path: Path) -> AuditReport:
     run = TrialPaths(path)
     if run.spec.is_file():
         return audit_training(read_trial_spec(run.spec).training, path.name)
+    kind = kind_of(read_document(path).value)
+    if kind is not None and kind.name == "training":
+        return audit_training(load_training(path).training, path.name)
     return audit_study(load_study(path))
 
 

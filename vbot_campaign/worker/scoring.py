@@ -47,8 +47,13 @@ class TrainingScore:
         """Return everything later scores depend on, as plain values."""
         return {"totals": self._totals.as_dict(), "point": self._point, "last": self.last}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over a `state_dict`."""
+    def load_state_dict(self, state: dict[str, Any], env_steps: int) -> None:
+        """Take over a `state_dict`.
+
+        Args:
+            state: Also of a shorter training that this one continues, whose grid was narrower.
+            env_steps: Trained so far.
+        """
         self._totals = EpisodeTotals.from_dict(state["totals"])
-        self._point = int(state["point"])
+        self._point = min(int(state["point"]), self._spec.points_reached(env_steps))
         self.last = state["last"]

@@ -46,7 +46,13 @@ def choose_device(name: str) -> str:
 
 
 def new_run(
-    paths: CampaignPaths, training: TrainingSpec, *, device: str, threads: int, warm_start: Path | None = None
+    paths: CampaignPaths,
+    training: TrainingSpec,
+    *,
+    device: str,
+    threads: int,
+    warm_start: Path | None = None,
+    run_tag: str = "",
 ) -> TrialPaths:
     """Make the folder of a new training and return it.
 
@@ -56,6 +62,7 @@ def new_run(
         device: ``cpu`` or ``cuda:0``.
         threads: Threads of torch and of the physics engine, which take turns.
         warm_start: Checkpoint, of any importable form, or run's folder to take networks and normalizers from.
+        run_tag: What people call it.
 
     Raises:
         CheckpointError: The checkpoint is missing, damaged or has networks of other sizes; nothing was made.
@@ -68,6 +75,7 @@ def new_run(
         slot=device,
         threads=ThreadSettings(torch=threads, physics=threads),
         warm_start=start,
+        run_tag=run_tag,
     )
     fs.write_json(run.spec, spec.model_dump(mode="json"))
     return run

@@ -8,21 +8,22 @@ from typing import Any, Protocol
 
 import torch
 
-from vbot_campaign import fs
 from vbot_campaign.envs.registry import env_for
 from vbot_campaign.envs.vbot.task import VbotNavigation
 from vbot_campaign.envs.vec_env import VecEnv
-from vbot_campaign.events import Ended, Result, stop_requested
+from vbot_campaign.errors import CheckpointNotFoundError
+from vbot_campaign.events import STOP_PRUNED, Ended, Result, stop_requested
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.rl import checkpoint
 from vbot_campaign.rl.evaluate import EvaluationInterruptedError
 from vbot_campaign.rl.learner import IterationStats, Learner
-from vbot_campaign.spec.training import TrialSpec
+from vbot_campaign.spec.training import TrainingSpec, TrialSpec, WarmStartRules
 from vbot_campaign.worker.checkpoints import CheckpointFolder
 from vbot_campaign.worker.evaluation import Evaluation, evaluate_checkpoint
 from vbot_campaign.worker.fence import Fence
-from vbot_campaign.worker.meta import experiment_meta
+from vbot_campaign.worker.meta import write_experiment_meta
 from vbot_campaign.worker.reporter import Reporter, memory_use
+from vbot_campaign.worker.rollout_record import record_rollout
 from vbot_campaign.worker.scoring import TrainingScore
 from vbot_campaign.worker.signals import StopSignal
 from vbot_campaign.worker.trainer import Progress
@@ -44,7 +45,7 @@ class IterativeLearner(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """See `Learner.load_state_dict`."""
 
-    def warm_start(self, state: dict[str, Any]) -> None:
+    def warm_start(self, state: dict[str, Any], rules: WarmStartRules) -> None:
         """See `Learner.warm_start`."""
 
 
@@ -60,21 +61,30 @@ class Training:
         self._env = self._make_env()
         self.learner = self.make_learner(self._env, spec)
         self._score = TrainingScore(self._training)
+        self._fence = Fence(paths.spec, spec.token)
         self.checkpoints = CheckpointFolder(
-            paths, attempt=spec.attempt, settings=self._training.checkpoints, fence=Fence(paths.spec, spec.token)
+            paths, attempt=spec.attempt, settings=self._training.checkpoints, fence=self._fence
         )
         self._extra = {"settings": self._training.model_dump(mode="json")}
         line = self._resume()
         self._reporter = Reporter(
             paths, spec, iteration=self.learner.iteration, env_steps=self.learner.env_steps, line=line
         )
-        fs.write_json(paths.meta, experiment_meta(spec, resumed_from=self.learner.env_steps))
+        write_experiment_meta(paths, spec, resumed_from=self.learner.env_steps)
         self._tell_problems()
 
     def make_learner(self, env: VecEnv, spec: TrialSpec) -> IterativeLearner:
         """Return what learns on an environment; another algorithm's training differs in this alone."""
         training = spec.training
-        return Learner(env, training.ppo, iterations=training.iterations, seed=training.seed, device=spec.device)
+        return Learner(
+            env,
+            training.scheduled_ppo,
+            iterations=training.schedule_iterations,
+            seed=training.seed,
+            device=spec.device,
+            freeze=spec.warm_start_rules.freeze,
+            schedule_begin=training.schedule_begin,
+        )
 
     @property
     def env(self) -> VbotNavigation:
@@ -123,13 +133,24 @@ class Training:
         line: dict[str, Any] | None = None
         state = self.checkpoints.load_latest()
         if state is not None:
-            self.learner.load_state_dict(state)
-            self._score.load_state_dict(state["vbot_campaign"]["score"])
-            line = state["vbot_campaign"].get("progress")  # older checkpoints have none
+            begins = self._begins_at(state)
+            self.learner.load_state_dict(_restarted(state, self._training) if begins else state)
+            self._score.load_state_dict(state["vbot_campaign"]["score"], self.learner.env_steps)
+            # The last line of the earlier training is in its own folder. Older checkpoints have none.
+            line = None if begins else state["vbot_campaign"].get("progress")
+        elif self._training.continuation is not None:
+            raise CheckpointNotFoundError(
+                f"{self._paths.checkpoints}: the checkpoint that this training goes on from, at "
+                f"{self._training.continuation.env_steps:,} env steps, is gone or damaged."
+            )
         elif self._spec.warm_start is not None:
-            self.learner.warm_start(checkpoint.load(self._spec.warm_start))
+            self.learner.warm_start(checkpoint.load(self._spec.warm_start), self._spec.warm_start_rules)
         self.checkpoints.forget_after(self.learner.env_steps)
         return line
+
+    def _begins_at(self, state: dict[str, Any]) -> bool:
+        begun = self._training.continuation
+        return begun is not None and int(state["vbot_campaign"]["counters"]["env_steps"]) == begun.env_steps
 
     def _stop_reason(self) -> str | None:
         if self._stop.received is not None:
@@ -178,6 +199,8 @@ class Training:
     def _stopped(self, reason: str) -> Result:
         if self.learner.iteration > 0:
             self._checkpoint()
+        if reason == STOP_PRUNED and self._score.last is not None:
+            self._reporter.final_score(self.learner.env_steps, self._score.last)
         return self._result(Ended.STOPPED, reason)
 
     def _finish(self) -> Result:
@@ -197,8 +220,22 @@ class Training:
             self.checkpoints.save_best(self.learner.state_dict(), self._extra, final.score, final.parts)
         else:
             self.checkpoints.note_best_score(best.score, best.parts)
-        self._reporter.hyperparameters(best.score)
+        self._reporter.final_score(self.learner.env_steps, best.score)
+        self._record(file)
         return self._result(Ended.FINISHED, "trained and evaluated", best=best, final=final)
+
+    def _record(self, last_file: str) -> None:
+        """Have the policy that was kept drawn, with a film for TensorBoard where one can be made."""
+        best = self._paths.best_checkpoint
+        film = record_rollout(
+            self._paths,
+            best if best.exists() else self._paths.checkpoints / last_file,
+            self._spec.recording,
+            fence=self._fence,
+            interrupted=lambda: self._stop.received is not None,
+        )
+        if film is not None:
+            self._reporter.film(self.learner.env_steps, film)
 
     def _evaluate(self, file: str) -> Evaluation:
         evaluation = evaluate_checkpoint(
@@ -240,3 +277,11 @@ class Training:
             last_checkpoint=self.checkpoints.last_file,
             **outcome,
         )
+
+
+def _restarted(state: dict[str, Any], training: TrainingSpec) -> dict[str, Any]:
+    """Return the state that a continued training begins with: the earlier one's, but for the rule of its schedule."""
+    if training.continuation is None or training.continuation.schedule == "continue":
+        return state
+    begun = {"epochs": 0, "learning_rate": training.scheduled_ppo.learning_rate}
+    return {**state, "vbot_campaign": {**state["vbot_campaign"], "schedule": begun}}

@@ -17,13 +17,13 @@ from skrl.resources.preprocessors.torch import RunningStandardScaler
 from skrl.resources.schedulers.torch import KLAdaptiveLR
 
 from vbot_campaign.envs.vec_env import StepResult, VecEnv
-from vbot_campaign.errors import CheckpointError
+from vbot_campaign.errors import CheckpointError, SpecError
 from vbot_campaign.rl.divergence import require_finite, require_finite_rewards, require_sound_physics
 from vbot_campaign.rl.learner import IterationStats
 from vbot_campaign.rl.normalization import LIMIT
 from vbot_campaign.rl.policy import ActorCritic
 from vbot_campaign.rl.schedule import LINEAR_FLOOR
-from vbot_campaign.spec.training import PpoSettings, TrialSpec
+from vbot_campaign.spec.training import PpoSettings, TrialSpec, WarmStartRules
 from vbot_campaign.worker.training import Training
 
 _LOSSES = {name: f"Loss / {name.title()} loss" for name in ("policy", "value", "entropy")}
@@ -35,7 +35,8 @@ class SkrlTraining(Training):
     def make_learner(self, env: VecEnv, spec: TrialSpec) -> SkrlLearner:
         """See `Training.make_learner`."""
         training = spec.training
-        return SkrlLearner(env, training.ppo, iterations=training.iterations, seed=training.seed, device=spec.device)
+        iterations = training.schedule_iterations
+        return SkrlLearner(env, training.ppo, iterations=iterations, seed=training.seed, device=spec.device)
 
 
 class SkrlModel(GaussianMixin, DeterministicMixin, Model):  # type: ignore[misc]
@@ -271,12 +272,15 @@ class SkrlLearner:
             size = self._settings.rollouts * self.env.num_envs
             self.agent.scheduler.last_epoch = round(self.env_steps * self._settings.learning_epochs / size)
 
-    def warm_start(self, state: dict[str, Any]) -> None:
+    def warm_start(self, state: dict[str, Any], rules: WarmStartRules | None = None) -> None:
         """Take over the networks and normalizers of a checkpoint; the optimizer and all counters start anew.
 
         Raises:
             CheckpointError: Networks or normalizers of other sizes.
+            SpecError: Something else than that is asked for.
         """
+        if rules not in (None, WarmStartRules()):
+            raise SpecError("warm_start: skrl takes over networks and normalizers as they are; use trainer builtin.")
         try:
             self._networks.load_state_dict(state["policy"])
             for name, scaler in self._scalers.items():

@@ -1,0 +1,141 @@
+"""Search and confirmation as one command, through the real command line; the toy worker trains."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support import toy_study
+from tests.support.builders import TOY_COMMAND, study_spec
+from tests.support.campaign import Campaign, assert_fits_80_columns, kill_everything
+from vbot_campaign.campaign.confirm import Confirmed
+from vbot_campaign.study import load_snapshot
+from vbot_campaign.study.snapshot import StudySnapshot
+from vbot_campaign.study.study import close_readers
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.02")
+    monkeypatch.setenv("TOY_LUCK", "0.1")
+
+
+def write(folder: Path, **changes: Any) -> Path:
+    """Write a study of three toy trials on one slot that asks for a confirmation of the best two."""
+    values = {
+        "budget": {"trials": 3},
+        "confirm": {"top": 2, "seeds": 3},
+        "trainer": {"command": list(TOY_COMMAND), "folder": str(Path.cwd())},
+        "workers": {"num_envs": 100, "slots": 1, "recording": "none"},
+        **changes,
+    }
+    spec = study_spec(**values)
+    path = folder / "toy.yaml"
+    path.write_text(yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True)), encoding="utf-8")
+    return path
+
+
+def campaign(folder: Path, **changes: Any) -> Campaign:
+    write(folder, **changes)
+    return Campaign(folder)
+
+
+def confirmed(made: Campaign) -> Confirmed | None:
+    close_readers()
+    kept = load_snapshot(made.runs, "toy").confirmed
+    return None if kept is None else Confirmed.from_record(kept)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Campaign, str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOY_ITERATION_S", "0.001")
+        patch.setenv("TOY_LUCK", "0.1")
+        made = campaign(tmp_path_factory.mktemp("undisturbed"))
+        return made, made.call("run", "toy.yaml", "--no-audit")
+
+
+def test_run_goes_on_with_the_confirmation_by_itself(undisturbed: tuple[Campaign, str]) -> None:
+    made, printed = undisturbed
+    found = confirmed(made)
+    assert found is not None
+    assert len(found.candidates) == 2
+    assert "toy · confirmation finished" in printed
+    assert f"  {found.seeds[0]} " in printed
+    assert "wins: highest low end" in printed
+    assert_fits_80_columns(made.call("confirm", "toy"))
+    assert f"Confirmed: trial {found.winner}, IQM {found.candidates[0].interval}" in one_line(made.call("best", "toy"))
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["toy", "toy.confirm"])
+def test_killed_in_the_search_or_the_confirmation_resume_ends_as_undisturbed(
+    tmp_path: Path, undisturbed: tuple[Campaign, str], study: str
+) -> None:
+    made = campaign(tmp_path)
+    begun = made.start("run", "toy.yaml", "--no-audit")
+    trials = made.runs.study(study).trials
+    wait_for(begun, lambda: len(list(trials.glob("*/metrics.jsonl"))) >= 2)
+    kill_everything(begun)
+    assert confirmed(made) is None
+    printed = made.call("resume", "toy")
+    assert "toy · confirmation finished" in printed
+    assert confirmed(made) == confirmed(undisturbed[0])
+    for name in ("toy", "toy.confirm"):
+        assert results(load_snapshot(made.runs, name)) == results(load_snapshot(undisturbed[0].runs, name))
+
+
+def results(snapshot: StudySnapshot) -> list[tuple[Any, ...]]:
+    return [(trial.parameters, trial.seed, trial.score, trial.origin) for trial in snapshot.trials]
+
+
+def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
+    def reached() -> bool:
+        assert process.poll() is None, process.communicate()[0]
+        return bool(condition())
+
+    toy_study.wait_until(reached, timeout_s=120)
+
+
+@pytest.mark.slow
+def test_stop_and_resume_know_which_part_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.1")
+    made = campaign(tmp_path, budget={"trials": 1}, confirm={"top": 1, "seeds": 2})
+    begun = made.start("run", "toy.yaml", "--no-audit")
+    wait_for(begun, lambda: list(made.runs.study("toy.confirm").trials.glob("*/metrics.jsonl")))
+    assert "Asked the supervisor of toy.confirm to stop" in made.call("stop", "toy")
+    printed, _ = begun.communicate(timeout=120)
+    assert begun.returncode == 0, printed
+    assert "confirmation stopped" in printed
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    assert "confirmation finished" in made.call("resume", "toy.confirm")
+    assert confirmed(made) is not None
+
+
+def test_extend_on_the_command_line(undisturbed: tuple[Campaign, str]) -> None:
+    made, _ = undisturbed
+    assert "say which trials: --top 3" in made.call("extend", "toy", "--env-steps", "60k", code=2)
+    assert "only the builtin trainer can restart" in made.call(
+        "extend", "toy", "--top", "1", "--env-steps", "60k", "--schedule", "restart", code=2
+    )
+    printed = made.call("extend", "toy", "--trials", "2,0", "--env-steps", "60k")
+    assert "Study toy.extend is finished (all trials have ended): 2 complete." in printed
+    close_readers()
+    starts = [trial.start for trial in load_snapshot(made.runs, "toy.extend").trials]
+    assert [start.trial for start in starts if start is not None] == [2, 0]
+
+
+def test_a_block_may_be_added_to_a_stored_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    made = campaign(tmp_path, budget={"trials": 1}, confirm=None)
+    assert "confirmation" not in made.call("run", "toy.yaml", "--no-audit")
+    write(tmp_path, budget={"trials": 1}, confirm={"top": 1, "seeds": 1})
+    assert "toy · confirmation finished" in made.call("run", "toy.yaml", "--no-audit")

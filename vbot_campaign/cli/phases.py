@@ -1,0 +1,158 @@
+"""What follows a search: confirm its best trials on fresh seeds, extend them to a long budget."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from vbot_campaign.cli.app import StudyName, app, campaign_paths
+
+if TYPE_CHECKING:
+    from vbot_campaign.supervisor import Outcome
+
+
+@app.command()
+def confirm(
+    name: StudyName,
+    top: Annotated[int | None, typer.Option(help="Best trials to train again.", min=1, max=100)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Fresh training seeds for each.", min=1, max=100)] = None,
+    env_steps: Annotated[
+        str | None, typer.Option(metavar="COUNT", help="Env steps of each training (default: as in the search).")
+    ] = None,
+) -> None:
+    """Train the best trials again on fresh seeds and choose by the lower end; or go on with it, or show it.
+
+    Options left out are those it was begun with, else those of `confirm` in the study file, else 3 trials and 5 seeds.
+    """
+    from vbot_campaign.spec.counts import parse_count
+
+    steps = None if env_steps is None else parse_count("--env-steps", env_steps)
+    given = {"top": top, "seeds": seeds, "env_steps": steps}
+    raise typer.Exit(_confirm(name, {key: value for key, value in given.items() if value is not None}))
+
+
+@app.command()
+def extend(
+    name: StudyName,
+    env_steps: Annotated[
+        str, typer.Option(metavar="COUNT", help="Env steps in the end, with what is trained already: 50M.")
+    ],
+    top: Annotated[int | None, typer.Option(help="The best trials, by score.", min=1, max=100)] = None,
+    trials: Annotated[str | None, typer.Option(metavar="N,N", help="Or these trials.")] = None,
+    schedule: Annotated[
+        Literal["continue", "restart"],
+        typer.Option(help="Learning rate: go on from where it was, or begin its schedule anew."),
+    ] = "continue",
+    lr_factor: Annotated[
+        float, typer.Option(metavar="SHARE", help="With restart: share of the first learning rate.")
+    ] = 1.0,
+    stop_on_collapse: Annotated[
+        bool, typer.Option("--stop-on-collapse", help="End a training whose score collapses; its best policy stays.")
+    ] = False,
+) -> None:
+    """Train the best trials on from their own last checkpoints to a longer budget."""
+    from vbot_campaign.campaign.derived import derived_name
+    from vbot_campaign.campaign.extend import extend_study
+    from vbot_campaign.cli.studies import watched
+    from vbot_campaign.spec.counts import parse_count
+
+    paths = campaign_paths()
+    numbers = _chosen(name, top, trials)
+    steps = parse_count("--env-steps", env_steps)
+    outcome = watched(
+        derived_name(name, "extend"),
+        lambda **options: extend_study(
+            paths,
+            name,
+            trials=numbers,
+            env_steps=steps,
+            schedule=schedule,
+            factor=lr_factor,
+            stop_on_collapse=stop_on_collapse,
+            **options,
+        ),
+    )
+    raise typer.Exit(outcome.exit_code)
+
+
+def confirm_after(name: str, outcome: Outcome) -> int:
+    """Go on with the confirmation that a study asks for, or that was begun, once its search has ended.
+
+    Args:
+        name: The study.
+        outcome: Of its search.
+
+    Returns:
+        The exit code of the whole.
+    """
+    from vbot_campaign.campaign.confirm import begun_with
+
+    if outcome.state != "finished" or outcome.failed:
+        return outcome.exit_code
+    if outcome.snapshot.spec.confirm is None and begun_with(campaign_paths(), name) is None:
+        return outcome.exit_code
+    typer.echo()
+    return _confirm(name, {})
+
+
+def confirmed_study(name: str) -> str | None:
+    """Return the study whose confirmation a study is; None for any other."""
+    from vbot_campaign.campaign.confirm import PHASE
+    from vbot_campaign.study.reading import read_snapshot
+
+    parent = read_snapshot(campaign_paths(), name).parent
+    return parent.study if parent is not None and parent.phase == PHASE else None
+
+
+def resume_confirmation(name: str) -> int:
+    """Go on with the confirmation of a study and return the exit code."""
+    return _confirm(name, {})
+
+
+def running_part(name: str) -> str:
+    """Return which study to stop where a study is meant: itself, or what was made from it and runs just now."""
+    from vbot_campaign.campaign.derived import load_derived
+    from vbot_campaign.study.reading import read_snapshot
+
+    paths = campaign_paths()
+    if read_snapshot(paths, name).supervisor is not None:
+        return name
+    parts = (load_derived(paths, name, phase) for phase in ("confirm", "extend"))
+    return next((part.spec.study for part in parts if part is not None and part.supervisor is not None), name)
+
+
+def _confirm(name: str, given: dict[str, int]) -> int:
+    from vbot_campaign.campaign.confirm import begun_with, confirm_study
+    from vbot_campaign.campaign.derived import derived_name
+    from vbot_campaign.cli.studies import observers_of
+    from vbot_campaign.spec.study import ConfirmSettings
+    from vbot_campaign.study import load_snapshot
+    from vbot_campaign.watch.confirm_table import confirm_page
+    from vbot_campaign.watch.page import render_text
+
+    paths = campaign_paths()
+    wanted, begun = load_snapshot(paths, name).spec.confirm, begun_with(paths, name)
+    values = {**(wanted or ConfirmSettings()).model_dump(), **(begun or {})}
+    if wanted is not None and begun is not None:
+        values["seeds"] = max(wanted.seeds, begun["seeds"])  # raised in the study file
+    values |= given
+    with observers_of(derived_name(name, "confirm")) as observers:
+        found = confirm_study(paths, name, **values, observers=observers)
+    typer.echo(render_text(confirm_page(found)))
+    return found.exit_code
+
+
+def _chosen(name: str, top: int | None, trials: str | None) -> list[int]:
+    from vbot_campaign.campaign.derived import best_trials
+    from vbot_campaign.errors import SpecError
+    from vbot_campaign.study import load_snapshot
+
+    if (top is None) == (trials is None):
+        raise SpecError(f"extend {name}: say which trials: --top 3 for the best by score, or --trials 4,7.")
+    if trials is None:
+        return best_trials(load_snapshot(campaign_paths(), name), top or 1)
+    try:
+        return [int(number) for number in trials.split(",")]
+    except ValueError:
+        raise SpecError(f"--trials {trials}: expected numbers of trials with commas between, such as 4,7.") from None
