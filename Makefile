@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 VBOT := $(BIN)/vbot-campaign
 STUDY ?= quickstart
 FILE ?= studies/quickstart.yaml
-WORKERS ?= 2
+# More than cores: many tests wait, for workers and for clocks.
+WORKERS ?= 3
 ROUNDS ?= 100
 SEED ?= 1
 # One OpenMP thread per test process: two pools on the same cores slow each other down many times over.

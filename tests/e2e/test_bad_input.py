@@ -114,7 +114,7 @@ REFUSALS = [
     refusal("--runs empty resume walk", "empty/campaign.db", "no studies of this program"),
     # The command line itself.
     refusal("rnu studies/walk.yaml", "rnu"),
-    refusal("run", "FILE"),
+    refusal("run", "name a file"),
     refusal("train --env_steps 5", "--env_steps"),
 ]
 

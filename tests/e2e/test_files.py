@@ -176,7 +176,7 @@ def test_schemas_are_printed_and_written(
             "check what.yaml",
             "what.yaml: cannot tell what it is. Begin it with one of study (a study), run_tag (a single",
         ),
-        ("run plan.yaml", "plan.yaml: is a plan, not a study. What takes it: vbot-campaign check plan.yaml."),
+        ("run plan.yaml", "plan.yaml: is a plan, not a study. What takes it: vbot-campaign campaign run plan.yaml."),
         ("train --config plan.yaml", "plan.yaml: is a plan, not a single training."),
         ("train --config bad.yaml", "bad.yaml:3: ppo.learning_rat: unknown key. Did you mean 'learning_rate'?"),
         ("train --config lost.yaml", "lost.yaml: no such file."),

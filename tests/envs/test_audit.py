@@ -160,7 +160,9 @@ def test_a_clock_that_is_too_short_for_the_way_is_found() -> None:
     assert start_warnings(report)[0].startswith("The clock is too short: from 8 m, no scripted walk finishes")
 
 
-@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted({*STUDIES.glob("*.yaml")} - {*STUDIES.glob("curriculum_*")}), ids=lambda path: path.stem
+)
 def test_the_shipped_studies_pass(path: Path) -> None:
     report = audit_study(load_study(path))
 

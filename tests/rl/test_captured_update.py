@@ -97,7 +97,7 @@ def test_recording_trains_nothing() -> None:
     state = trained.ppo.state_dict()["state"]
     assert len(state) == len(before)
     assert not any(tensor.any() for moments in state.values() for tensor in moments.values())
-    assert trained.ppo.schedule.state_dict() == {"epochs": 0, "learning_rate": 1e-3}
+    assert trained.ppo.schedule.state_dict() == {"epochs": 0, "learning_rate": 1e-3, "first_rate": 1e-3}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

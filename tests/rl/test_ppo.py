@@ -155,7 +155,7 @@ def test_a_large_kl_divergence_ends_the_update_and_still_counts_its_epochs() -> 
     stats = run(update, make_batch(policy))
 
     assert 1 <= stats.gradient_steps < 8 * settings.mini_batches
-    assert update.schedule.state_dict() == {"epochs": 8, "learning_rate": 0.025}
+    assert update.schedule.state_dict() == {"epochs": 8, "learning_rate": 0.025, "first_rate": 0.05}
     assert update.optimizer.param_groups[0]["lr"].item() == 0.025
 
 

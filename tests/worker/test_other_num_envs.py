@@ -80,7 +80,11 @@ def test_robots_start_anew_and_all_else_goes_on() -> None:
     generator = state["vbot_campaign"]["env"]["generator"]
     assert generator.equal(after["vbot_campaign"]["env"]["generator"]), "no spawn is drawn a second time"
     # 5 of 20 iterations of 3 epochs are 10 of 40.
-    assert after["vbot_campaign"]["schedule"] == {"epochs": 30, "learning_rate": pytest.approx(0.75e-3)}
+    assert after["vbot_campaign"]["schedule"] == {
+        "epochs": 30,
+        "learning_rate": pytest.approx(0.75e-3),
+        "first_rate": 1e-3,
+    }
     assert new.iterate().env_steps == 5 * 16 * 8 + 8 * 8
 
 

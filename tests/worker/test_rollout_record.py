@@ -35,6 +35,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> TrialPaths:
     return paths
 
 
+@pytest.fixture(autouse=True)
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A library that configures logging in this process may have silenced every logger that was there before.
+    monkeypatch.setattr(logging.getLogger("vbot_campaign.worker.rollout_record"), "disabled", False)
+    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
+
+
 def record(paths: TrialPaths, recording: str = "path", interrupted: bool = False) -> bytes | None:
     fence = Fence(paths.spec, "token-1")
     return record_rollout(
