@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -41,8 +42,8 @@ from vbot_campaign.study import storage as storage_module
 from vbot_campaign.study.backup import make_automatic_backup
 from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.owner import Owner, process_alive, process_started
-from vbot_campaign.study.storage import open_storage, storage_errors
-from vbot_campaign.study.study import CampaignStudy, close_readers, load_snapshot
+from vbot_campaign.study.storage import finish_making, open_storage, storage_errors
+from vbot_campaign.study.study import CampaignStudy, close_readers, load_snapshot, study_names
 from vbot_campaign.supervisor import resume_study, run_study
 from vbot_campaign.watch.dashboard import open_dashboard
 
@@ -374,3 +375,17 @@ def test_setting_the_clock_does_not_turn_a_live_process_into_a_dead_one(monkeypa
     assert process_started(os.getpid()) == started
     assert process_alive(os.getpid(), started)
     assert not process_alive(os.getpid(), started + 1.0), "a later process of that number"
+
+
+def test_a_database_whose_making_was_cut_off_is_finished(paths):
+    paths.root.mkdir(parents=True, exist_ok=True)
+    open_storage(paths).close()
+    with contextlib.closing(sqlite3.connect(paths.database)) as connection:
+        connection.execute("DROP TABLE alembic_version")  # what Optuna makes last
+        connection.commit()
+    with pytest.raises(StorageError, match="readonly"):
+        study_names(paths)
+    close_readers()
+    finish_making(paths)
+    assert study_names(paths) == []
+    close_readers()

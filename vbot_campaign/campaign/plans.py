@@ -22,6 +22,7 @@ from vbot_campaign.spec.stages import study_name
 from vbot_campaign.spec.trainable import require
 from vbot_campaign.spec.trainer import trainer_problems
 from vbot_campaign.study.plans import create_plan, load_plan_record, plan_names, update_plan
+from vbot_campaign.study.storage import finish_making
 from vbot_campaign.study.study import is_stored, study_names
 from vbot_campaign.supervisor import request_study_stop
 from vbot_campaign.supervisor.warm_start import find_warm_start
@@ -44,6 +45,7 @@ def store(paths: CampaignPaths, plan: PlanSpec, folder: Path) -> PlanSpec:
         StudyChangedError: It differs in more than a raised budget or an easier gate.
         CampaignError: It cannot be run; nothing was stored.
     """
+    finish_making(paths)
     plan = check_plan(paths, plan, folder)
     if plan.plan not in plan_names(paths):
         create_plan(paths, plan.plan, plan_definition(plan), CampaignState().as_dict())

@@ -86,6 +86,16 @@ def open_storage(target: CampaignPaths | str, *, read_only: bool = False) -> Cam
     return storage
 
 
+def finish_making(paths: CampaignPaths) -> None:
+    """Finish the making of a database that a kill cut off; nothing happens where there is none.
+
+    Raises:
+        StorageError: It cannot be used.
+    """
+    if paths.database.exists():
+        open_storage(paths).close()
+
+
 @contextlib.contextmanager
 def storage_errors(url: str, also: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn the database's own exceptions, and those of the types ``also``, into a `StorageError` of one line."""

@@ -16,7 +16,7 @@ from vbot_campaign.spec.trainable import require
 from vbot_campaign.spec.trainer import trainer_problems
 from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.snapshot import WarmStartView
-from vbot_campaign.study.storage import CampaignStorage, open_storage, storage_errors
+from vbot_campaign.study.storage import CampaignStorage, finish_making, open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, check_buildable, is_stored, load_snapshot
 from vbot_campaign.supervisor.decisions import Decision
 from vbot_campaign.supervisor.recovery import ResumePlan, busy_error, plan_from
@@ -69,7 +69,10 @@ def create_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None =
 
 def _start(paths: CampaignPaths, spec: StudySpec, folder: Path | None) -> WarmStartView | None:
     """Return what the trials of a new study start from; nothing is made before it is found good."""
-    if spec.warm_start is None or is_stored(paths, spec.study):
+    if spec.warm_start is None:
+        return None
+    finish_making(paths)
+    if is_stored(paths, spec.study):
         return None
     check_buildable(spec)
     return find_warm_start(paths, spec, folder or Path())
