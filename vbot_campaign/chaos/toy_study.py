@@ -53,7 +53,14 @@ def toy_study(trials: int = TRIALS) -> dict[str, Any]:
             "env": {"episode_seconds": 1.0},
         },
         # A trial is struck more often than a real one may die before it is given up.
-        "workers": {"num_envs": NUM_ENVS, "slots": 1, "max_attempts": 1000, "watchdog_s": WATCHDOG_S},
+        # Drawing its policy would take longer than a trial's training.
+        "workers": {
+            "num_envs": NUM_ENVS,
+            "slots": 1,
+            "max_attempts": 1000,
+            "watchdog_s": WATCHDOG_S,
+            "recording": "none",
+        },
         "checkpoints": {"every_iterations": INTERVAL // ITERATION, "keep_last": 2},
         "evaluation": {"episodes": 16},
         "report_points": 20,
