@@ -14,19 +14,19 @@ from tests.support.builders import LEARNING_RATE, cpu_slots, study_spec
 from tests.support.study_text import STUDY
 from tests.support.toy_study import options
 from vbot_campaign import fs
-from vbot_campaign.campaign.modes import derive, parse_mode, run_mode
+from vbot_campaign.campaign.confirm import Confirmed, confirm_wanted
+from vbot_campaign.campaign.modes import Mode, derive, parse_mode, run_mode
 from vbot_campaign.cli import app
 from vbot_campaign.errors import CampaignError, SpecError
 from vbot_campaign.exporters.registry_evaluation import evaluate_registry
 from vbot_campaign.exporters.report.data import ranking
 from vbot_campaign.exporters.rows import best_checkpoint
 from vbot_campaign.paths import RUNS_VARIABLE, CampaignPaths
-from vbot_campaign.spec.plan import PlanSpec
 from vbot_campaign.spec.resolve import prior_point
 from vbot_campaign.spec.study import StudySpec
-from vbot_campaign.study.snapshot import TrialState
+from vbot_campaign.study.snapshot import StudySnapshot, TrialState
 from vbot_campaign.study.study import close_readers, load_snapshot, study_names
-from vbot_campaign.supervisor import Outcome
+from vbot_campaign.supervisor import Outcome, request_study_stop
 from vbot_campaign.watch.page import render_text
 from vbot_campaign.watch.registry_table import registry_page
 
@@ -148,12 +148,75 @@ def test_a_full_training_that_is_no_longer_than_a_trial_is_refused_before_anythi
     assert not paths.database.exists()
 
 
-def test_plans_and_studies_are_not_mixed_up(paths: CampaignPaths) -> None:
-    plan = PlanSpec.model_validate({"plan": "p", "stages": [{"stage": "a", "train": {"env_steps": 1000}}]})
-    with pytest.raises(SpecError, match="takes a study, and 'p' is a plan"):
-        run_mode(paths, plan, "stage")
+def test_modes_that_run_no_study_take_none(paths: CampaignPaths) -> None:
     with pytest.raises(SpecError, match="--mode full: runs a plan; 'toy' is a study"):
         run_mode(paths, spec(), "full")
+    with pytest.raises(SpecError, match="--mode eval: runs no study; 'toy' is a study"):
+        run_mode(paths, spec(), "eval")
+
+
+# --- confirmed before they go on ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["hp-search", "reward-search"])
+def test_a_search_is_confirmed_where_the_file_asks_for_that(paths: CampaignPaths, mode: Mode) -> None:
+    whole = spec(budget={"trials": 2}, confirm={"top": 2, "seeds": 1})
+    found = run_mode(paths, whole, mode, **options())
+    assert isinstance(found, Confirmed)
+    assert (found.study, found.state, found.exit_code) == (f"toy.{mode}", "finished", 0)
+    assert found.winner is not None
+    assert study_names(paths) == [f"toy.{mode}", f"toy.{mode}.confirm"]
+    assert run_mode(paths, whole, mode, **options()) == found, "nothing is trained twice"
+    assert len(load_snapshot(paths, f"toy.{mode}.confirm").trials) == 2
+
+
+def test_a_stage_trains_the_winner_of_its_confirmation_on(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unlucky_for_the_best(name: str) -> Confirmed | None:
+        monkeypatch.setenv("TOY_PLAN", json.dumps({"0": {"*": "diverged"}}))
+        found = confirm_wanted(paths, name, **options())
+        monkeypatch.delenv("TOY_PLAN")
+        return found
+
+    whole = spec(budget={"trials": 3}, confirm={"top": 2, "seeds": 1})
+    run_mode(paths, whole, "stage", full_env_steps=40_000, confirm=unlucky_for_the_best, **options())
+    search = load_snapshot(paths, "toy.stage")
+    best, second = ranking(search)[:2]
+    assert search.confirmed is not None
+    assert Confirmed.from_record(search.confirmed).winner == second.number
+    [trial] = load_snapshot(paths, "toy.stage.extend").trials
+    assert trial.start is not None
+    assert trial.start.trial == second.number != best.number
+
+
+def test_a_stage_whose_confirmation_was_stopped_trains_nothing_yet(
+    paths: CampaignPaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stopper:
+        def update(self, snapshot: StudySnapshot) -> None:
+            if snapshot.spec.study == "toy.stage.confirm" and snapshot.supervisor is not None:
+                monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+                request_study_stop(paths, "toy.stage.confirm")
+
+    monkeypatch.setenv("TOY_ITERATION_S", "0.15")
+    whole = spec(budget={"trials": 1}, confirm={"top": 1, "seeds": 3})
+    one_slot = options(slots=cpu_slots(1))
+    stopped = run_mode(paths, whole, "stage", full_env_steps=40_000, **{**one_slot, "observers": (Stopper(),)})
+    assert isinstance(stopped, Confirmed)
+    assert (stopped.state, stopped.winner, stopped.exit_code) == ("stopped", None, 0)
+    assert study_names(paths) == ["toy.stage", "toy.stage.confirm"]
+    done = run_mode(paths, whole, "stage", full_env_steps=40_000, **one_slot)
+    assert isinstance(done, Outcome)
+    assert [trial.env_steps for trial in done.snapshot.trials] == [40_000]
+
+
+def test_a_name_that_gets_too_long_on_the_way_is_refused_before_anything_runs(paths: CampaignPaths) -> None:
+    long = spec(study="x" * 54, confirm={"top": 1, "seeds": 1})
+    for mode, phase in (("stage", "extend"), ("hp-search", "confirm")):
+        with pytest.raises(SpecError, match=f"It is what `(confirm|{phase})` calls the study"):
+            run_mode(paths, long, mode, **options())
+    assert not paths.database.exists()
 
 
 # --- the best policies of all studies -------------------------------------------------------------------------------
@@ -199,9 +262,12 @@ def error_of(*words: str | Path) -> str:
 def test_options_that_do_not_go_together_are_refused_in_one_line(paths: CampaignPaths, tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(STUDY)
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("plan: p\n")
     for words, message in (
         (["--mode", "full"], "name a file"),
         ([file, "--mode", "full"], "is a study, not a plan"),
+        ([plan, "--mode", "stage"], "is a plan, not a study"),
         ([file, "--full-env-steps", "9M"], "is for --mode stage"),
         ([file, "--mode", "hp-search", "--full-env-steps", "9M"], "is for --mode stage"),
         ([file, "--trials", "+4"], "vbot-campaign resume NAME --trials +4"),

@@ -12,9 +12,10 @@ import yaml
 from tests.support import toy_study
 from tests.support.builders import TOY_COMMAND, study_spec
 from tests.support.campaign import Campaign, assert_fits_80_columns, kill_everything
+from vbot_campaign import fs
 from vbot_campaign.campaign.confirm import Confirmed
 from vbot_campaign.study import load_snapshot
-from vbot_campaign.study.snapshot import StudySnapshot
+from vbot_campaign.study.snapshot import StudySnapshot, TrialState
 from vbot_campaign.study.study import close_readers
 
 
@@ -88,6 +89,7 @@ def test_killed_in_the_search_or_the_confirmation_resume_ends_as_undisturbed(
     assert confirmed(made) is None
     printed = made.call("resume", "toy")
     assert "toy · confirmation finished" in printed
+    assert ("goes on with its confirmation, study toy.confirm;" in printed) is ("." in study)
     assert confirmed(made) == confirmed(undisturbed[0])
     for name in ("toy", "toy.confirm"):
         assert results(load_snapshot(made.runs, name)) == results(load_snapshot(undisturbed[0].runs, name))
@@ -103,6 +105,71 @@ def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
         return bool(condition())
 
     toy_study.wait_until(reached, timeout_s=120)
+
+
+@pytest.mark.slow
+def test_a_search_whose_budget_is_used_up_is_confirmed_too_and_killed_in_that_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The second trial is cut off by the env steps, and waits for more of them.
+    made = campaign(tmp_path, budget={"env_steps": 45_000}, confirm={"top": 2, "seeds": 2})
+    begun = made.start("run", "toy.yaml", "--no-audit")
+    wait_for(begun, lambda: len(list(made.runs.study("toy.confirm").trials.glob("*/metrics.jsonl"))) >= 2)
+    kill_everything(begun)
+    before = load_snapshot(made.runs, "toy")
+    assert (before.state, before.reason) == ("stopped", "budget of env steps used (45,000)")
+    assert [trial.state for trial in before.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    printed = made.call("resume", "toy")
+    assert "study toy: goes on with its confirmation, study toy.confirm;" in printed
+    assert "toy · confirmation finished" in printed
+    assert load_snapshot(made.runs, "toy").trials == before.trials
+    assert [len(trial.attempts) for trial in load_snapshot(made.runs, "toy.confirm").trials] == [1, 2]
+    assert "goes on with" not in made.call("resume", "toy"), "all is done"
+
+
+@pytest.mark.slow
+def test_resume_goes_on_with_an_extension_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = campaign(tmp_path, budget={"trials": 2}, confirm={"top": 1, "seeds": 1})
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    made.call("run", "toy.yaml", "--no-audit")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.1")
+    begun = made.start("extend", "toy", "--trials", "0,1", "--env-steps", "60k")
+    wait_for(begun, lambda: reached(made, 0) >= 40_000)
+    kill_everything(begun)
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    printed = made.call("resume", "toy")
+    assert "study toy: goes on with its extension, study toy.extend; 0 trainings have ended" in printed
+    assert "Study toy.extend is finished (all trials have ended): 2 complete." in printed
+    close_readers()
+    first, second = load_snapshot(made.runs, "toy.extend").trials
+    assert (first.env_steps, second.env_steps) == (60_000, 60_000)
+    assert [attempt.first_env_step >= 35_000 for attempt in first.attempts] == [False, True]
+    assert [len(trial.attempts) for name in ("toy", "toy.confirm") for trial in load_snapshot(made.runs, name).trials] \
+        == [1, 1, 1]  # fmt: skip
+    assert "goes on with" not in made.call("resume", "toy"), "all is done"
+
+
+def reached(made: Campaign, trial: int) -> int:
+    """Return the env step that a trial of the extension has come to."""
+    logs = made.runs.study("toy.extend").trials.glob(f"{trial:04d}_*/metrics.jsonl")
+    return max((line["env_steps"] for log in logs for line in fs.read_lines(log) if "env_steps" in line), default=0)
+
+
+def test_a_confirmation_that_has_used_its_share_goes_on_with_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    shares = {"search": 0.5, "confirm": 0.5, "extend": 0.0}
+    budget = {"trials": 1, "env_steps": 80_000, "shares": shares}  # of which the search leaves 50,000
+    made = campaign(tmp_path, budget=budget, confirm={"top": 1, "seeds": 3})
+    assert "toy · confirmation stopped (budget of env steps used (50,000))" in one_line(made.call("run", "toy.yaml"))
+    assert "give more: vbot-campaign confirm toy --seeds" in made.call(
+        "resume", "toy.confirm", "--trials", "+1", code=2
+    )
+    printed = made.call("resume", "toy.confirm", "--env-steps", "+50k")
+    assert "budget of env steps: 50,000 -> 100,000" in printed
+    assert "toy · confirmation finished" in printed
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from vbot_campaign.campaign.derived import (
     derived_name,
     derived_spec,
     is_done,
+    is_over,
     load_derived,
     refuse_if_running,
     remaining_budget,
@@ -168,6 +169,47 @@ def confirmation(paths: CampaignPaths, name: str) -> Confirmed | None:
     parent = load_snapshot(paths, name)
     begun = load_derived(paths, name, PHASE)
     return None if begun is None else standing(parent, begun, begun.state, begun.reason)
+
+
+def wanted_confirmation(paths: CampaignPaths, name: str) -> dict[str, Any] | None:
+    """Return ``top``, ``seeds`` and ``env_steps`` of the confirmation that is to follow a search.
+
+    What it was begun with goes before what the study file says; only the seeds may be raised there.
+
+    Returns:
+        None where the study asks for none and none was begun, or where no trial is complete.
+    """
+    parent, begun = load_snapshot(paths, name), begun_with(paths, name)
+    asked = parent.spec.confirm
+    if begun is None:
+        complete = any(trial.state is TrialState.COMPLETE for trial in parent.trials)
+        return asked.model_dump() if asked is not None and complete else None
+    seeds = begun["seeds"] if asked is None else max(asked.seeds, begun["seeds"])
+    return {**begun, "seeds": seeds}
+
+
+def confirm_wanted(paths: CampaignPaths, name: str, **options: Any) -> Confirmed | None:
+    """Confirm the best trials of a study whose search is over, if it asks for that or if that was begun.
+
+    Args:
+        paths: The runs folder.
+        name: The study.
+        **options: Of `Supervisor`.
+
+    Returns:
+        None where there is nothing to confirm.
+
+    Raises:
+        CampaignError: As `confirm_study`.
+    """
+    wanted = wanted_confirmation(paths, name)
+    return None if wanted is None else confirm_study(paths, name, **wanted, **options)
+
+
+def confirmation_is_over(paths: CampaignPaths, name: str) -> bool:
+    """Tell whether the confirmation of a study has come to its end, or to that of its budget."""
+    begun = load_derived(paths, name, PHASE)
+    return begun is not None and is_over(paths, begun)
 
 
 def begun_with(paths: CampaignPaths, name: str) -> dict[str, Any] | None:

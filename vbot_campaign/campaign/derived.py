@@ -19,6 +19,7 @@ from vbot_campaign.study.snapshot import ParentView, StudySnapshot, TrialState, 
 from vbot_campaign.study.storage import storage_errors
 from vbot_campaign.study.study import study_names
 from vbot_campaign.study.usage import total_gpu_hours
+from vbot_campaign.supervisor.recovery import plan_from
 from vbot_campaign.supervisor.warm_start import copy_warm_start
 
 
@@ -50,6 +51,16 @@ def is_done(snapshot: StudySnapshot) -> bool:
     """Tell whether a derived study has nothing left to train."""
     ended = all(trial.state.is_finished for trial in snapshot.trials)
     return snapshot.state == "finished" and ended and not snapshot.queue
+
+
+def is_over(paths: CampaignPaths, snapshot: StudySnapshot) -> bool:
+    """Tell whether a study has come to its end: all its trials, or a budget that is used up in the middle of some.
+
+    One that somebody stopped has not, nor one whose trials kept failing.
+    """
+    if snapshot.state != "stopped":
+        return snapshot.state == "finished"
+    return plan_from(paths.study(snapshot.spec.study), snapshot).used_up == snapshot.reason
 
 
 def best_trials(snapshot: StudySnapshot, top: int) -> list[int]:

@@ -69,7 +69,7 @@ def extend_study(
     """
     parent = load_snapshot(paths, name)
     begun = load_derived(paths, name, PHASE)
-    spec = _spec(parent, begun, env_steps, stop_on_collapse)
+    spec = _spec(paths, parent, begun, env_steps, stop_on_collapse)
     _check_schedule(parent.spec, schedule, factor)
     facts = {"env_steps": env_steps, "schedule": schedule, "factor": factor}
     before = _before(begun, facts)
@@ -86,7 +86,29 @@ def extend_study(
     return resume_study(paths, derived_name(name, PHASE), **options)
 
 
-def _spec(parent: StudySnapshot, begun: StudySnapshot | None, env_steps: int, stop_on_collapse: bool) -> StudySpec:
+def resume_extension(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
+    """Go on with the extension of a study as it was begun; one that has ended returns at once.
+
+    Args:
+        paths: The runs folder.
+        name: The study.
+        **options: Of `Supervisor`.
+
+    Raises:
+        StudyError: None was begun.
+        CampaignError: As `extend_study`.
+    """
+    begun = load_derived(paths, name, PHASE)
+    if begun is None or begun.parent is None:
+        raise StudyError(f"study '{name}': was not extended yet; begin with `vbot-campaign extend {name}`.")
+    had = begun.parent.facts
+    rules = {"env_steps": had["env_steps"], "schedule": had["schedule"], "factor": had["factor"]}
+    return extend_study(paths, name, trials=had["trials"], **rules, **options)
+
+
+def _spec(
+    paths: CampaignPaths, parent: StudySnapshot, begun: StudySnapshot | None, env_steps: int, stop_on_collapse: bool
+) -> StudySpec:
     spec = parent.spec
     if begun is not None:
         _check_as_begun(begun, env_steps, stop_on_collapse)
@@ -98,7 +120,9 @@ def _spec(parent: StudySnapshot, begun: StudySnapshot | None, env_steps: int, st
         spec,
         derived_name(spec.study, PHASE),
         env_steps_per_trial=env_steps,
-        budget=remaining_budget(parent, PHASE).model_copy(update={"trials": 1}),
+        budget=remaining_budget(parent, PHASE, [load_derived(paths, spec.study, "confirm")]).model_copy(
+            update={"trials": 1}
+        ),
         warm_start=None,
     )
     return derived.model_copy(update={"alerts": derived.alerts.model_copy(update={"collapse": collapse})})

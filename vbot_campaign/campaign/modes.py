@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vbot_campaign.campaign.derived import best_trials, derived_name
+from vbot_campaign.campaign.confirm import Confirmed, confirm_wanted, confirmation_is_over
+from vbot_campaign.campaign.derived import best_trials, derived_name, is_over
 from vbot_campaign.campaign.extend import extend_study
-from vbot_campaign.campaign.runner import CampaignOutcome, run_campaign
+from vbot_campaign.campaign.stage import confirmed_order
 from vbot_campaign.errors import SpecError, did_you_mean
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec import groups
 from vbot_campaign.spec.checks import study_problems
-from vbot_campaign.spec.plan import PlanSpec
 from vbot_campaign.spec.resolve import prior_point
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.spec.trainable import require
 from vbot_campaign.supervisor import Outcome, run_study
-from vbot_campaign.supervisor.recovery import plan_from
 
 Mode = Literal["hp-search", "reward-search", "stage", "full", "eval"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -29,6 +28,8 @@ FULL_FACTOR = 3
 
 Supervise = Callable[[str, Callable[..., Outcome]], Outcome]
 """Runs a supervisor, given a study's name and what takes `Supervisor`'s further options: whoever watches, watches."""
+Confirm = Callable[[str], Confirmed | None]
+"""Confirms the best trials of a study by name if it asks for that; returns None where it does not."""
 
 
 def parse_mode(text: str) -> Mode:
@@ -65,70 +66,71 @@ def derive(spec: StudySpec, mode: Mode) -> StudySpec:
 
 def run_mode(
     paths: CampaignPaths,
-    spec: StudySpec | PlanSpec,
+    spec: StudySpec,
     mode: Mode,
     *,
     folder: Path | None = None,
     full_env_steps: int | None = None,
     supervise: Supervise | None = None,
+    confirm: Confirm | None = None,
     **options: Any,
-) -> Outcome | CampaignOutcome:
-    """Run a study file in a mode, or a plan; continue it when it is there already.
+) -> Outcome | Confirmed:
+    """Run a study file in a mode; continue it when it is there already.
 
     Args:
         paths: The runs folder.
-        spec: The study; a plan for ``full``.
-        mode: Any but ``eval``, which runs no study.
+        spec: The study.
+        mode: Any but ``full``, which runs a plan, and ``eval``, which runs no study.
         folder: Folder of the file, which relative paths in it start from.
         full_env_steps: Of the training that ends a ``stage``, counted from its beginning; `FULL_FACTOR` trials' worth
             if left out.
         supervise: Given each study's name and its start, returns the outcome; the start takes the options of
             `Supervisor`.
-        **options: Of `Supervisor`, and for a plan also of `CampaignRunner`.
+        confirm: Given the name of the study that was searched, confirms its best trials if it asks for that.
+        **options: Of `Supervisor`.
+
+    Returns:
+        How the last of its parts ended.
 
     Raises:
         SpecError: The file does not fit the mode.
         StudyError: A stage's search ended without a complete trial.
-        CampaignError: As `run_study`, `extend_study` and `run_campaign`.
+        CampaignError: As `run_study`, `confirm_study` and `extend_study`.
     """
     watched = supervise or (lambda _, start: start())
 
     def run(name: str, start: Callable[..., Outcome]) -> Outcome:
         return watched(name, lambda **more: start(**{**options, **more}))
 
-    if isinstance(spec, PlanSpec):
-        return _campaign(paths, spec, mode, folder, options)
     if mode in ("full", "eval"):
         what = "runs a plan" if mode == "full" else "runs no study"
         raise SpecError(f"--mode {mode}: {what}; '{spec.study}' is a study.")
     search = derive(spec, mode)
     longer = _full_env_steps(search, mode, full_env_steps)
+    for phase in _phases(search, mode):
+        derived_name(search.study, phase)  # a name that gets too long is refused before anything runs
     outcome = run(search.study, lambda **more: run_study(paths, search, folder=folder, **more))
-    if mode != "stage" or not _is_over(paths, outcome):
+    if not is_over(paths, outcome.snapshot):
         return outcome
-    return _train_best(paths, search.study, outcome, longer, run)
+    confirmed = confirm(search.study) if confirm is not None else confirm_wanted(paths, search.study, **options)
+    if mode != "stage" or (confirmed is not None and not confirmation_is_over(paths, search.study)):
+        return confirmed or outcome
+    best = best_trials(outcome.snapshot, 1) if confirmed is None else confirmed_order(confirmed)[:1]
+    return _train(paths, search.study, best, longer, run)
 
 
-def _campaign(paths: CampaignPaths, plan: PlanSpec, mode: Mode, folder: Path | None, options: Any) -> CampaignOutcome:
-    if mode != "full":
-        raise SpecError(f"--mode {mode}: takes a study, and '{plan.plan}' is a plan. Plans are run with --mode full.")
-    return run_campaign(paths, plan, folder=folder, **options)
+def _phases(search: StudySpec, mode: Mode) -> Iterator[str]:
+    if search.confirm is not None:
+        yield "confirm"
+    if mode == "stage":
+        yield "extend"
 
 
-def _train_best(paths: CampaignPaths, name: str, search: Outcome, env_steps: int, run: Supervise) -> Outcome:
-    trials = best_trials(search.snapshot, 1)
+def _train(paths: CampaignPaths, name: str, trials: Sequence[int], env_steps: int, run: Supervise) -> Outcome:
     return run(
         derived_name(name, "extend"),
         lambda **more: extend_study(paths, name, trials=trials, env_steps=env_steps, **more),
     )
-
-
-def _is_over(paths: CampaignPaths, search: Outcome) -> bool:
-    """Tell whether a search has come to its end: all its trials, or a budget that is used up in the middle of some."""
-    if search.failed:
-        return False
-    plan = plan_from(paths.study(search.snapshot.spec.study), search.snapshot)
-    return search.state == "finished" or plan.used_up is not None
 
 
 def _full_env_steps(spec: StudySpec, mode: Mode, env_steps: int | None) -> int:

@@ -15,6 +15,7 @@ from vbot_campaign.cli.app import app, campaign_paths
 if TYPE_CHECKING:
     from vbot_campaign.campaign.runner import CampaignOutcome
     from vbot_campaign.paths import CampaignPaths
+    from vbot_campaign.spec.plan import PlanSpec
 
 campaign_app = typer.Typer(help="Run a plan of several stages: search, train, gate, next stage.", no_args_is_help=True)
 app.add_typer(campaign_app, name="campaign")
@@ -29,13 +30,9 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts."
 @campaign_app.command()
 def run(file: PlanFile) -> None:
     """Start a campaign, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
-    from vbot_campaign.campaign.runner import run_campaign
     from vbot_campaign.spec.loading import load_plan
 
-    plan, paths = load_plan(file), campaign_paths()
-    with mirrored(paths, plan.plan) as options:
-        outcome = run_campaign(paths, plan, folder=file.parent, **options)
-    _leave(paths, plan.plan, outcome)
+    raise typer.Exit(run_plan(campaign_paths(), load_plan(file), file.parent))
 
 
 @campaign_app.command()
@@ -49,9 +46,9 @@ def resume(
     from vbot_campaign.campaign.runner import resume_campaign
 
     paths = campaign_paths()
-    with mirrored(paths, name) as options:
+    with _mirrored(paths, name) as options:
         outcome = resume_campaign(paths, name, budget_hours=budget_hours, **options)
-    _leave(paths, name, outcome)
+    raise typer.Exit(_shown(paths, name, outcome))
 
 
 @campaign_app.command()
@@ -123,8 +120,23 @@ def plan(
     Console().print(forecast_table(made))
 
 
+def run_plan(paths: CampaignPaths, plan: PlanSpec, folder: Path) -> int:
+    """Run a plan, or continue it; show how its stages stand in the end and return the exit code.
+
+    Args:
+        paths: The runs folder.
+        plan: The plan.
+        folder: Folder of its file, which relative paths in it start from.
+    """
+    from vbot_campaign.campaign.runner import run_campaign
+
+    with _mirrored(paths, plan.plan) as options:
+        outcome = run_campaign(paths, plan, folder=folder, **options)
+    return _shown(paths, plan.plan, outcome)
+
+
 @contextlib.contextmanager
-def mirrored(paths: CampaignPaths, name: str) -> Iterator[dict[str, Any]]:
+def _mirrored(paths: CampaignPaths, name: str) -> Iterator[dict[str, Any]]:
     """Yield the options by which a campaign is watched: its mirror, its steps in words, and its studies."""
     from vbot_campaign.cli.studies import observers_of
     from vbot_campaign.exporters.campaign_state import CampaignMirror
@@ -139,7 +151,7 @@ def mirrored(paths: CampaignPaths, name: str) -> Iterator[dict[str, Any]]:
             mirror.write()
 
 
-def _leave(paths: CampaignPaths, name: str, outcome: CampaignOutcome) -> None:
+def _shown(paths: CampaignPaths, name: str, outcome: CampaignOutcome) -> int:
     from rich.console import Console
 
     from vbot_campaign.campaign.view import read_campaign
@@ -147,4 +159,4 @@ def _leave(paths: CampaignPaths, name: str, outcome: CampaignOutcome) -> None:
 
     typer.echo()
     Console().print(campaign_table(paths, read_campaign(paths, name)))
-    raise typer.Exit(outcome.exit_code)
+    return outcome.exit_code

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +17,10 @@ if TYPE_CHECKING:
     from vbot_campaign.spec.budget import Total
     from vbot_campaign.spec.plan import PlanSpec
     from vbot_campaign.spec.study import StudySpec
-    from vbot_campaign.supervisor import Observer, Outcome
+    from vbot_campaign.supervisor import Outcome
 
 Watched = Callable[..., "Outcome"]
 """Runs a supervisor, given a study's name, its start and warnings to show."""
-ObserversOf = Callable[[str], AbstractContextManager["Sequence[Observer]"]]
-"""Yields what watches a study."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Chosen:
     audit: bool
 
 
-def run(paths: CampaignPaths, chosen: Chosen, watched: Watched, observers_of: ObserversOf) -> int:
+def run(paths: CampaignPaths, chosen: Chosen, watched: Watched) -> int:
     """Run what was chosen to its end and return the exit code.
 
     Raises:
@@ -57,14 +54,14 @@ def run(paths: CampaignPaths, chosen: Chosen, watched: Watched, observers_of: Ob
     if chosen.file is None:
         raise SpecError("run: name a file, such as studies/quickstart.yaml; only --mode eval does without.")
     if mode == "full":
-        return _run_plan(paths, chosen, chosen.file, observers_of)
+        return _run_plan(paths, chosen, chosen.file)
     return _run_study(paths, chosen, chosen.file, mode, watched)
 
 
 def _run_study(paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | None, watched: Watched) -> int:
     from vbot_campaign.campaign.modes import derive, run_mode
+    from vbot_campaign.cli import phases
     from vbot_campaign.cli.files import study_plan
-    from vbot_campaign.cli.phases import confirm_after
     from vbot_campaign.spec.counts import parse_count
     from vbot_campaign.spec.describe import render_warning
     from vbot_campaign.spec.physics import require_engine
@@ -89,9 +86,17 @@ def _run_study(paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | No
         )
 
     if mode is None:
-        return confirm_after(spec.study, watched(spec.study, start, warnings))
+        return phases.go_on_after(spec.study, watched(spec.study, start, warnings))
     steps = None if chosen.full_env_steps is None else parse_count("--full-env-steps", chosen.full_env_steps)
-    outcome = run_mode(paths, spec, mode, folder=file.parent, full_env_steps=steps, supervise=supervise)
+    outcome = run_mode(
+        paths,
+        spec,
+        mode,
+        folder=file.parent,
+        full_env_steps=steps,
+        supervise=supervise,
+        confirm=phases.confirm_search,
+    )
     return outcome.exit_code
 
 
@@ -108,21 +113,15 @@ def _study(chosen: Chosen, file: Path) -> StudySpec:
     return spec if chosen.warm_start is None else with_warm_start(spec, chosen.warm_start)
 
 
-def _run_plan(paths: CampaignPaths, chosen: Chosen, file: Path, observers_of: ObserversOf) -> int:
-    from vbot_campaign.campaign.modes import run_mode
-    from vbot_campaign.cli.campaigns import mirrored
+def _run_plan(paths: CampaignPaths, chosen: Chosen, file: Path) -> int:
+    from vbot_campaign.cli.campaigns import run_plan
     from vbot_campaign.spec.loading import load_plan
-    from vbot_campaign.spec.physics import require_engine
 
     if "trials" in chosen.totals:
         raise SpecError(f"--trials {chosen.totals['trials']}: a plan says it for each stage (search.trials).")
     if chosen.warm_start is not None:
         raise SpecError("--warm-start: a plan says it for each stage (warm_start).")
-    plan = _with_totals(load_plan(file), chosen.totals)
-    require_engine(plan.physics)
-    with mirrored(paths, plan.plan) as options:
-        outcome = run_mode(paths, plan, "full", folder=file.parent, **{**options, "observers_of": observers_of})
-    return outcome.exit_code
+    return run_plan(paths, _with_totals(load_plan(file), chosen.totals), file.parent)
 
 
 def _with_totals(plan: PlanSpec, totals: Mapping[Total, str]) -> PlanSpec:

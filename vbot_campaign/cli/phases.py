@@ -9,6 +9,8 @@ import typer
 from vbot_campaign.cli.app import StudyName, app, campaign_paths
 
 if TYPE_CHECKING:
+    from vbot_campaign.campaign.confirm import Confirmed
+    from vbot_campaign.study.snapshot import StudySnapshot
     from vbot_campaign.supervisor import Outcome
 
 
@@ -29,7 +31,8 @@ def confirm(
 
     steps = None if env_steps is None else parse_count("--env-steps", env_steps)
     given = {"top": top, "seeds": seeds, "env_steps": steps}
-    raise typer.Exit(_confirm(name, {key: value for key, value in given.items() if value is not None}))
+    found = _confirm(name, {key: value for key, value in given.items() if value is not None})
+    raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -76,8 +79,8 @@ def extend(
     raise typer.Exit(outcome.exit_code)
 
 
-def confirm_after(name: str, outcome: Outcome) -> int:
-    """Go on with the confirmation that a study asks for, or that was begun, once its search has ended.
+def go_on_after(name: str, outcome: Outcome) -> int:
+    """Go on with what follows a search that is over: the confirmation it asks for, and what else was begun.
 
     Args:
         name: The study.
@@ -86,14 +89,48 @@ def confirm_after(name: str, outcome: Outcome) -> int:
     Returns:
         The exit code of the whole.
     """
-    from vbot_campaign.campaign.confirm import begun_with
+    from vbot_campaign.campaign.confirm import confirmation_is_over
+    from vbot_campaign.campaign.derived import derived_name, is_done, is_over, load_derived
+    from vbot_campaign.campaign.extend import PHASE, resume_extension
+    from vbot_campaign.cli.studies import watched
 
-    if outcome.state != "finished" or outcome.failed:
+    paths = campaign_paths()
+    if not is_over(paths, outcome.snapshot):
         return outcome.exit_code
-    if outcome.snapshot.spec.confirm is None and begun_with(campaign_paths(), name) is None:
-        return outcome.exit_code
+    confirmed = confirm_search(name)
+    code = outcome.exit_code if confirmed is None else confirmed.exit_code
+    begun = load_derived(paths, name, PHASE)
+    if begun is None or is_done(begun) or (confirmed is not None and not confirmation_is_over(paths, name)):
+        return code
+    typer.echo(f"\n{_going_on(begun, 'extension')}")
+    extended = watched(derived_name(name, PHASE), lambda **options: resume_extension(paths, name, **options))
+    return max(code, extended.exit_code)
+
+
+def confirm_search(name: str) -> Confirmed | None:
+    """Confirm the best trials of a study whose search is over, if it asks for that or if that was begun."""
+    from vbot_campaign.campaign.confirm import PHASE, wanted_confirmation
+    from vbot_campaign.campaign.derived import is_done, load_derived
+
+    paths = campaign_paths()
+    wanted, begun = wanted_confirmation(paths, name), load_derived(paths, name, PHASE)
+    if wanted is None:
+        return None
     typer.echo()
+    if begun is None:
+        typer.echo(
+            f"study {name}: the search is over; the best {wanted['top']} on {wanted['seeds']} fresh seeds follow"
+        )
+    elif not is_done(begun):
+        typer.echo(_going_on(begun, "confirmation"))
     return _confirm(name, {})
+
+
+def _going_on(begun: StudySnapshot, what: str) -> str:
+    ended = sum(trial.state.is_finished for trial in begun.trials)
+    parent = begun.parent.study if begun.parent is not None else ""
+    trainings = "training has" if ended == 1 else "trainings have"
+    return f"study {parent}: goes on with its {what}, study {begun.spec.study}; {ended} {trainings} ended"
 
 
 def confirmed_study(name: str) -> str | None:
@@ -107,7 +144,7 @@ def confirmed_study(name: str) -> str | None:
 
 def resume_confirmation(name: str) -> int:
     """Go on with the confirmation of a study and return the exit code."""
-    return _confirm(name, {})
+    return _confirm(name, {}).exit_code
 
 
 def running_part(name: str) -> str:
@@ -122,25 +159,20 @@ def running_part(name: str) -> str:
     return next((part.spec.study for part in parts if part is not None and part.supervisor is not None), name)
 
 
-def _confirm(name: str, given: dict[str, int]) -> int:
-    from vbot_campaign.campaign.confirm import begun_with, confirm_study
+def _confirm(name: str, given: dict[str, int]) -> Confirmed:
+    from vbot_campaign.campaign.confirm import confirm_study, wanted_confirmation
     from vbot_campaign.campaign.derived import derived_name
     from vbot_campaign.cli.studies import observers_of
     from vbot_campaign.spec.study import ConfirmSettings
-    from vbot_campaign.study import load_snapshot
     from vbot_campaign.watch.confirm_table import confirm_page
     from vbot_campaign.watch.page import render_text
 
     paths = campaign_paths()
-    wanted, begun = load_snapshot(paths, name).spec.confirm, begun_with(paths, name)
-    values = {**(wanted or ConfirmSettings()).model_dump(), **(begun or {})}
-    if wanted is not None and begun is not None:
-        values["seeds"] = max(wanted.seeds, begun["seeds"])  # raised in the study file
-    values |= given
+    values = {**(wanted_confirmation(paths, name) or ConfirmSettings().model_dump()), **given}
     with observers_of(derived_name(name, "confirm")) as observers:
         found = confirm_study(paths, name, **values, observers=observers)
     typer.echo(render_text(confirm_page(found)))
-    return found.exit_code
+    return found
 
 
 def _chosen(name: str, top: int | None, trials: str | None) -> list[int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vbot_campaign.cli.app import NoAuditFlag, StudyName, app, campaign_paths
+from vbot_campaign.errors import SpecError
 
 if TYPE_CHECKING:
     from vbot_campaign.spec.budget import Total
@@ -52,7 +53,7 @@ def run(
 
     totals = _totals(hours, trials, gpu_hours, env_steps)
     chosen = modes.Chosen(file, mode, totals, full_env_steps, warm_start, audit=not no_audit)
-    raise typer.Exit(modes.run(campaign_paths(), chosen, watched, observers_of))
+    raise typer.Exit(modes.run(campaign_paths(), chosen, watched))
 
 
 @app.command()
@@ -63,18 +64,26 @@ def resume(
     gpu_hours: GpuHoursOption = None,
     env_steps: EnvStepsOption = None,
 ) -> None:
-    """Continue a study by name after a stop, a crash or a power cut; with a budget: raise it first (+4, or 16)."""
+    """Continue a study by name after a stop, a crash or a power cut; with a budget: raise it first (+4, or 16).
+
+    Where its search is over, an unfinished confirmation or extension of it goes on.
+    """
     from vbot_campaign.cli import phases
     from vbot_campaign.supervisor import plan_resume, raise_budget, resume_study
 
-    if (confirmed := phases.confirmed_study(name)) is not None:
-        raise typer.Exit(phases.resume_confirmation(confirmed))
-    for line in raise_budget(campaign_paths(), name, _totals(hours, trials, gpu_hours, env_steps)):
+    totals, confirmed = _totals(hours, trials, gpu_hours, env_steps), phases.confirmed_study(name)
+    if confirmed is not None and "trials" in totals:
+        raise SpecError(
+            f"--trials {trials}: follow from the seeds; give more: vbot-campaign confirm {confirmed} --seeds"
+        )
+    for line in raise_budget(campaign_paths(), name, totals):
         typer.echo(line)
+    if confirmed is not None:
+        raise typer.Exit(phases.resume_confirmation(confirmed))
     for line in plan_resume(campaign_paths(), name).lines:
         typer.echo(line)
     outcome = watched(name, lambda **options: resume_study(campaign_paths(), name, **options))
-    raise typer.Exit(phases.confirm_after(name, outcome))
+    raise typer.Exit(phases.go_on_after(name, outcome))
 
 
 def _totals(hours: str | None, trials: str | None, gpu_hours: str | None, env_steps: str | None) -> dict[Total, str]:
@@ -102,16 +111,18 @@ def watched(name: str, start: Callable[..., Outcome], warnings: Sequence[str] = 
 
 @contextlib.contextmanager
 def observers_of(name: str, warnings: Sequence[str] = ()) -> Iterator[Sequence[Observer]]:
-    """Yield what watches a study that runs: mirrors, back-ups, the dashboard's notes, the screen."""
+    """Yield what watches a study that runs: mirrors, back-ups, the dashboard's notes, the screen, the report."""
     from vbot_campaign.exporters.dashboard import DashboardExporter
     from vbot_campaign.exporters.mirrors import MirrorExporter
+    from vbot_campaign.exporters.report.at_end import ReportAtEnd
     from vbot_campaign.study.backup import AutoBackup
     from vbot_campaign.watch.progress_lines import ProgressLines
 
     paths = campaign_paths()
     lines = ProgressLines(paths, warnings=warnings)
-    with AutoBackup(paths) as backups, DashboardExporter(paths, name) as dashboard, lines:
-        yield (MirrorExporter(paths, name), backups, dashboard, lines)
+    report = ReportAtEnd(paths, name, say=typer.echo)
+    with report, AutoBackup(paths) as backups, DashboardExporter(paths, name) as dashboard, lines:
+        yield (MirrorExporter(paths, name), backups, dashboard, lines, report)
 
 
 @app.command()
