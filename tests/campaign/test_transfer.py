@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from tests.support import toy_study
 from tests.support.builders import LEARNING_RATE, cpu_slots, study_spec
+from tests.support.large_study import store_large_study
 from vbot_campaign import fs
 from vbot_campaign.campaign.transfer import enqueue_points, from_file, from_study, parse_source
 from vbot_campaign.cli import app
@@ -229,3 +230,15 @@ def printed_wide(*words: str | Path) -> str:
 
 def test_importance_needs_trials_that_say_something(paths: CampaignPaths) -> None:
     assert refused("importance", "toy").startswith("study 'toy': 3 complete trials say nothing about its parameters")
+
+
+def test_importance_by_fanova_of_a_stored_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_large_study(CampaignPaths(tmp_path), 40, with_files=0).close()
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    text = printed_wide("importance", "big", "--method", "fanova")
+    assert "What decides the score of big: fANOVA over" in text
+    first = next(line.split() for line in text.splitlines() if line.startswith("  ppo."))
+    assert first[0] == "ppo.learning_rate", "which decides the scores of this study"
+    found = json.loads(printed_wide("importance", "big", "--method", "fanova", "--json"))
+    assert found["method"] == "fANOVA"
+    assert sum(found["shares"].values()) == pytest.approx(1.0)

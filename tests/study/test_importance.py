@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.snapshots import make_pruned, make_snapshot, make_spec, make_trial
 from vbot_campaign.errors import SpecError, StudyError
-from vbot_campaign.study.importance import fixable, importances_by, parameter_importances
+from vbot_campaign.study.importance import MAX_FANOVA, fixable, importances_by, parameter_importances
 from vbot_campaign.study.snapshot import TrialView
 
 SPACE = {
@@ -46,7 +46,7 @@ def test_the_parameter_that_decides_comes_first() -> None:
     assert shares["reward.termination"] > 0.5
     assert sum(shares.values()) == pytest.approx(1.0)
     assert "env.spawn_outer_radius" in shares  # half of the trials have it
-    assert ("fANOVA" in found) is (importlib.util.find_spec("sklearn") is not None)
+    assert list(found) == ["PED-ANOVA", "fANOVA"]
 
 
 def test_nothing_is_said_of_few_or_equal_or_pruned_trials() -> None:
@@ -74,8 +74,30 @@ def test_a_method_that_cannot_be_used_is_said_with_what_to_do() -> None:
         importances_by(make_snapshot(spec=snapshot.spec, trials=trials(3)), "pedanova")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sklearn") is not None, reason="scikit-learn is installed")
-def test_fanova_names_the_package_it_needs() -> None:
+def test_fanova_says_what_explains_the_variance_and_the_same_every_time() -> None:
+    snapshot = make_snapshot(spec=make_spec(search_space=SPACE, fixed={}), trials=trials(60))
+    shares = importances_by(snapshot, "fanova")
+    assert next(iter(shares)) == "reward.termination"
+    assert shares["reward.termination"] > 0.8, "it alone decides the score"
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert importances_by(snapshot, "fanova") == shares == parameter_importances(snapshot)["fANOVA"]
+
+
+def test_fanova_refuses_more_trials_than_it_takes() -> None:
+    snapshot = make_snapshot(spec=make_spec(search_space=SPACE, fixed={}), trials=trials(MAX_FANOVA + 1))
+    assert list(parameter_importances(snapshot)) == ["PED-ANOVA"]
+    with pytest.raises(StudyError, match="fANOVA takes 500 complete trials at most, it has 501"):
+        importances_by(snapshot, "fanova")
+
+
+def test_without_its_package_fanova_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "sklearn" else found(name, *rest)
+    )
     snapshot = make_snapshot(spec=make_spec(search_space=SPACE, fixed={}), trials=trials(20))
-    with pytest.raises(SpecError, match=r"needs scikit-learn. Install it .pip install scikit-learn. or use pedanova"):
+    assert list(parameter_importances(snapshot)) == ["PED-ANOVA"]
+    with pytest.raises(
+        SpecError, match=r"needs scikit-learn, .* pip install 'vbot-campaign\[fanova\]', or use pedanova"
+    ):
         importances_by(snapshot, "fanova")

@@ -149,7 +149,7 @@ def _study_spec(paths: CampaignPaths, text: str) -> StudySpec:
 @app.command()
 def importance(
     name: StudyName,
-    method: Annotated[str, typer.Option(help="pedanova, or fanova (needs scikit-learn).")] = "pedanova",
+    method: Annotated[str, typer.Option(help="pedanova, or fanova (needs the extra fanova).")] = "pedanova",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")] = False,
 ) -> None:
     """Show which parameters decide the score, and which may be fixed at what value."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import optuna
 from optuna.importance import BaseImportanceEvaluator, FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
@@ -42,8 +42,11 @@ def importances_by(snapshot: StudySnapshot, method: str) -> dict[str, float]:
     if method not in METHODS:
         raise SpecError(f"--method {method}: no such method. Valid: {', '.join(METHODS)}.")
     if method == "fanova" and importlib.util.find_spec("sklearn") is None:
-        raise SpecError("--method fanova: needs scikit-learn. Install it (pip install scikit-learn) or use pedanova.")
-    found = parameter_importances(snapshot).get(METHODS[method])
+        raise SpecError(
+            "--method fanova: needs scikit-learn, which is not installed. Run: pip install 'vbot-campaign[fanova]', or "
+            "use pedanova."
+        )
+    found = parameter_importances(snapshot, [METHODS[method]]).get(METHODS[method])
     if found is not None:
         return found
     complete = sum(t.state is TrialState.COMPLETE and t.score is not None for t in snapshot.trials)
@@ -73,7 +76,9 @@ def fixable(shares: Mapping[str, float]) -> list[str]:
     return found
 
 
-def parameter_importances(snapshot: StudySnapshot) -> dict[str, dict[str, float]]:
+def parameter_importances(
+    snapshot: StudySnapshot, methods: Collection[str] = tuple(METHODS.values())
+) -> dict[str, dict[str, float]]:
     """Return each parameter's share of what decides the score, by method.
 
     PED-ANOVA (Watanabe et al., IJCAI 2023, https://arxiv.org/abs/2304.10255) says what tells the best tenth of the
@@ -82,6 +87,7 @@ def parameter_importances(snapshot: StudySnapshot) -> dict[str, dict[str, float]
 
     Args:
         snapshot: The study. Only complete trials count: scores of pruned ones are of other env steps.
+        methods: Which of them, in full.
 
     Returns:
         Shares by real parameter name, the largest first, that add up to 1; by ``PED-ANOVA`` and ``fANOVA``. Empty with
@@ -91,10 +97,10 @@ def parameter_importances(snapshot: StudySnapshot) -> dict[str, dict[str, float]
     if len(complete) < MIN_TRIALS or len({trial.score for trial in complete}) < 2:
         return {}
     study = _study(snapshot.spec, complete)
-    methods: dict[str, BaseImportanceEvaluator] = {"PED-ANOVA": PedAnovaImportanceEvaluator()}
+    evaluators: dict[str, BaseImportanceEvaluator] = {"PED-ANOVA": PedAnovaImportanceEvaluator()}
     if importlib.util.find_spec("sklearn") is not None and len(complete) <= MAX_FANOVA:
-        methods["fANOVA"] = FanovaImportanceEvaluator(seed=0)
-    found = {name: _shares(snapshot.spec, study, method) for name, method in methods.items()}
+        evaluators["fANOVA"] = FanovaImportanceEvaluator(seed=0)
+    found = {name: _shares(snapshot.spec, study, one) for name, one in evaluators.items() if name in methods}
     return {name: shares for name, shares in found.items() if shares}
 
 
