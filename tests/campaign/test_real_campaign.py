@@ -1,7 +1,10 @@
-"""A small campaign with real workers: killed in each stage, it ends as one that never was."""
+"""A small campaign with real workers: killed in each stage and between them, it ends as one that never was."""
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,7 @@ import pytest
 import torch
 import yaml
 
-from tests.support.campaign import Campaign, json_of, kill_everything, progress_lines, stable_lines
+from tests.support.campaign import Campaign, finish, json_of, kill_everything, progress_lines, stable_lines
 from tests.support.workers import TINY
 from vbot_campaign import fs
 from vbot_campaign.paths import TrialPaths
@@ -44,6 +47,19 @@ PLAN: dict[str, Any] = {
     ],
 }
 
+DIES_BETWEEN_STAGES = """
+import os, signal, typer
+said = typer.echo
+def echo(line="", **options):
+    said(line, **options)
+    if str(line).startswith("stage near: promoted"):
+        os.kill(os.getpid(), signal.SIGKILL)
+typer.echo = echo
+from vbot_campaign.cli import main
+main()
+"""
+"""The command line, which is killed when a stage is over and the next one has not begun."""
+
 
 def write(campaign: Campaign) -> Path:
     campaign.folder.mkdir(parents=True, exist_ok=True)
@@ -64,24 +80,38 @@ def trained(campaign: Campaign, stage: str) -> TrialPaths:
     return folder
 
 
+def kill_in(campaign: Campaign, stage: str, *command: str | Path) -> None:
+    """Kill a command and its worker in the middle of a stage's training."""
+    process = campaign.start(*command)
+
+    def learns() -> bool:
+        folder = training(campaign, stage)
+        return folder is not None and len(progress_lines(folder)) >= 9
+
+    campaign.wait_for(process, learns)
+    kill_everything(process)
+
+
 @pytest.mark.slow
-def test_killed_in_each_stage_it_ends_as_one_that_never_was(tmp_path: Path) -> None:
+def test_killed_in_each_stage_and_between_them_it_ends_as_one_that_never_was(tmp_path: Path) -> None:
     undisturbed, killed = Campaign(tmp_path / "undisturbed"), Campaign(tmp_path / "killed")
-    output = undisturbed.call("campaign", "run", write(undisturbed))
+    output = undisturbed.call("run", write(undisturbed), "--mode", "full")
     assert "stage near: asked: try 1: survival_rate" in output
+    assert "2 of 2 stages over" in output, "and it ends with the table of `campaign status`"
 
-    command: tuple[str | Path, ...] = ("campaign", "run", write(killed))
-    for stage in ("near", "far"):
-        process = killed.start(*command)
-
-        def learns(stage: str = stage) -> bool:
-            folder = training(killed, stage)
-            return folder is not None and len(progress_lines(folder)) >= 9
-
-        killed.wait_for(process, learns)
-        kill_everything(process)
-        command = ("campaign", "resume", "small")
-    killed.call(*command)
+    kill_in(killed, "near", "campaign", "run", write(killed))
+    resume = ("campaign", "resume", "small")
+    dies = subprocess.Popen(
+        [sys.executable, "-c", DIES_BETWEEN_STAGES, *resume],
+        env=killed.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert "stage near: promoted" in finish(dies, -signal.SIGKILL)
+    assert training(killed, "far") is None
+    kill_in(killed, "far", *resume)
+    killed.call(*resume)
 
     for stage in ("near", "far"):
         assert stable_lines(trained(killed, stage)) == stable_lines(trained(undisturbed, stage)), stage

@@ -227,10 +227,11 @@ def test_the_same_is_written_as_markdown(big: CampaignPaths, tmp_path: Path) -> 
     invoke(big, "big", "--markdown", "--output", str(file))
     text = file.read_text(encoding="utf-8")
     assert text.startswith("# big\n")
-    for title in ("What decides the score (PED-ANOVA)", "Best trials", "Failures", "Cost", "Do it again"):
+    importances = [f"What decides the score ({method})" for method in ("PED-ANOVA", "fANOVA")]
+    for title in (*importances, "Best trials", "Failures", "Cost", "Do it again"):
         assert f"\n## {title}\n" in text
     rows = [line for line in text.splitlines() if line.startswith("| ppo.learning_rate |")]
-    assert len(rows) == 1
+    assert len(rows) == len(importances)
     # All rows of a table have as many cells as its head.
     for table in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({line.replace(r"\|", "").count("|") for line in table.splitlines()}) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from vbot_campaign.study.study import CampaignStudy
 from vbot_campaign.supervisor import create_study, resume_study
 
 ENV_STEPS = 64 * 32 * 16
+RUNG = ENV_STEPS // 4
 HALVING = {"name": "successive_halving", "pause": True, "warmup": 0.25, "reduction_factor": 2}
+PATIENT_COMMAND = (sys.executable, str(Path("tests/support/patient_worker.py").absolute()))
+"""The real worker, which does not run on while the supervisor looks elsewhere."""
 
 
 def trained(root: Path, *, trials: int, pruner: dict[str, Any]) -> StudySnapshot:
@@ -36,16 +40,19 @@ def trained(root: Path, *, trials: int, pruner: dict[str, Any]) -> StudySnapshot
         workers={"num_envs": 32, "slots": 1, "recording": "none"},
         checkpoints={"every_iterations": 7, "keep_last": 2},
         evaluation={"episodes": 8},
+        report_points=16,
     )
     create_study(paths, spec)
     storage = open_storage(paths)
     CampaignStudy.open(storage, "toy").enqueue([QueuedTrial({}, "chosen")] * trials)
     storage.close()
-    return resume_study(paths, "toy", slots=cpu_slots(1), poll_s=0.02).snapshot
+    command = {"worker_command": PATIENT_COMMAND} if pruner.get("pause") else {}
+    return resume_study(paths, "toy", slots=cpu_slots(1), poll_s=0.02, **command).snapshot
 
 
 @pytest.mark.slow
-def test_paused_and_continued_equals_never_paused(tmp_path: Path) -> None:
+def test_paused_and_continued_equals_never_paused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATIENT_AT", str(RUNG))
     # Both are the same training, so at the first rung the second is no better than the first, which then goes on.
     halved = trained(tmp_path / "halved", trials=2, pruner=HALVING)
     (whole,) = trained(tmp_path / "whole", trials=1, pruner={"name": "none"}).trials
