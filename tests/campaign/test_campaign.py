@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,6 +195,37 @@ def test_an_altered_policy_is_not_handed_on(paths: CampaignPaths, toy: ToySettin
     with pytest.raises(CampaignError, match=r"best_agent.pt: its SHA-256 is .*, the database says"):
         run(paths, stages=easier)
     assert not (paths.plan("toy").root / "stages" / "1_near" / "best_agent.pt").exists()
+
+
+def test_a_policy_that_is_gone_is_not_handed_on_and_put_back_it_is(paths: CampaignPaths, toy: ToySettings) -> None:
+    toy({"near": [0.5]})
+    near = {"stage": "near", "train": {"env_steps": 10_000}, "gate": NEAR["gate"]}
+    run(paths, stages=[near])
+    files = {file: file.read_bytes() for file in paths.study("toy.near.train").trials.glob("*/checkpoints/best*.pt")}
+    for file in files:
+        file.unlink()
+    easier = [{**near, "gate": {**near["gate"], "threshold": 0.4}}]
+    with pytest.raises(CampaignError, match=r"best_agent.pt: is gone, with SHA-256 .*; put it back and resume"):
+        run(paths, stages=easier)
+    for file, content in files.items():
+        file.write_bytes(content)
+    assert resume(paths).state == "finished"
+
+
+# --- where a stage starts -------------------------------------------------------------------------------------------
+
+
+def test_a_stage_may_start_from_a_file_beside_the_plan(paths: CampaignPaths, toy: ToySettings, tmp_path: Path) -> None:
+    run(paths, plan="before", stages=[{"stage": "near", "train": {"env_steps": 10_000}}])
+    policy = tmp_path / "policy.pt"
+    policy.write_bytes((paths.plan("before").root / "stages" / "1_near" / "best_agent.pt").read_bytes())
+    rules = {"load": ["policy"], "freeze": ["policy"], "reset_schedule": False}
+    only = {"stage": "only", "warm_start": {"file": "policy.pt", **rules}, "train": {"env_steps": 10_000}}
+    assert run(paths, more={"folder": tmp_path}, stages=[only]).state == "finished"
+    assert paths.study("toy.only.train").warm_start.read_bytes() == policy.read_bytes()
+    trial = given(paths, "toy.only.train", 0)
+    assert trial["warm_start"].endswith(paths.study("toy.only.train").warm_start.name)
+    assert trial["warm_start_rules"] == rules
 
 
 # --- budgets --------------------------------------------------------------------------------------------------------

@@ -294,3 +294,10 @@ def test_a_mode_is_one_line_on_the_command_line(paths: CampaignPaths, tmp_path: 
     assert [trial.state for trial in made.trials] == [TrialState.COMPLETE]
     assert list(made.trials[0].parameters) == ["reward.forward_velocity"]
     assert (made.spec.budget.trials, made.spec.budget.hours) == (1, 1.0)
+    close_readers()
+    played = campaign.call("run", "--mode", "eval")
+    assert "tiny.reward-search: trial 0: playing its best policy in mujoco ..." in played
+    row = next(line.split() for line in played.splitlines() if line.startswith("  tiny.reward-search"))
+    assert row[3] == "mujoco"
+    assert len([cell for cell in row if cell.endswith("%")]) == 3, "success, fell, ran out of time"
+    assert "playing" not in campaign.call("run", "--mode", "eval"), "what was played is kept"

@@ -129,6 +129,29 @@ def test_a_search_whose_budget_is_used_up_is_confirmed_too_and_killed_in_that_it
 
 
 @pytest.mark.slow
+def test_a_stage_on_the_command_line_searches_confirms_and_trains_the_winner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    made = campaign(tmp_path, budget={"trials": 2}, confirm={"top": 2, "seeds": 1})
+    stage = ("run", "toy.yaml", "--no-audit", "--mode", "stage", "--full-env-steps", "60k")
+    printed = made.call(*stage)
+    assert "study toy.stage: the search is over; the best 2 on 1 fresh seeds follow" in printed
+    assert "toy.stage · confirmation finished" in printed
+    assert "Study toy.stage.extend is finished (all trials have ended): 1 complete." in printed
+    winner = Confirmed.from_record(load_snapshot(made.runs, "toy.stage").confirmed or {}).winner
+    (trial,) = load_snapshot(made.runs, "toy.stage.extend").trials
+    assert trial.start is not None
+    assert (trial.start.trial, trial.env_steps) == (winner, 60_000)
+    for part in ("toy.stage", "toy.stage.confirm", "toy.stage.extend"):
+        assert f"report: {made.runs.study(part).report}" in printed
+        assert made.runs.study(part).report.is_file()
+    made.call(*stage)
+    close_readers()
+    assert load_snapshot(made.runs, "toy.stage.extend").trials == (trial,), "nothing is trained twice"
+
+
+@pytest.mark.slow
 def test_resume_goes_on_with_an_extension_that_was_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = campaign(tmp_path, budget={"trials": 2}, confirm={"top": 1, "seeds": 1})
     monkeypatch.setenv("TOY_ITERATION_S", "0.001")

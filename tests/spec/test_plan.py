@@ -187,6 +187,14 @@ def test_refused(tmp_path: Path, edit: tuple[str, str], message: str | None) -> 
         load(tmp_path, edit)
 
 
+def test_a_stage_that_comes_later_is_refused_as_a_start(tmp_path: Path) -> None:
+    later = (CIRCLE, (f"    {FROM}\n", ""))
+    with pytest.raises(
+        SpecError, match=r"plan.yaml:14: .*'far' comes after 'near'; stages run in the order of the file"
+    ):
+        load(tmp_path, *later)
+
+
 def test_a_study_is_no_plan(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("study: x\n")
     with pytest.raises(SpecError, match=r"is a study, not a plan. What takes it: vbot-campaign run"):
