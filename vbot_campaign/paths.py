@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from vbot_campaign.errors import SpecError
+from vbot_campaign.storage_url import masked
 
 RUNS_VARIABLE = "VBOT_CAMPAIGN_RUNS"
 
@@ -53,11 +54,23 @@ class CampaignPaths:
     """What lies directly in ``runs/``."""
 
     root: Path
+    storage: str | None = field(default=None, repr=False)
+    """Address of the database where that is on a server, with its password: not for messages. None for `database`."""
 
     @property
     def database(self) -> Path:
-        """SQLite file with Optuna's tables and ours."""
+        """SQLite file with Optuna's tables and ours; not used where the database is on a server."""
         return self.root / "campaign.db"
+
+    @property
+    def has_database(self) -> bool:
+        """Whether there is something to look for studies in."""
+        return self.storage is not None or self.database.exists()
+
+    @property
+    def database_name(self) -> str:
+        """What messages call the database."""
+        return str(self.database) if self.storage is None else masked(self.storage)
 
     @property
     def database_lock(self) -> Path:
@@ -66,8 +79,8 @@ class CampaignPaths:
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy address of the database."""
-        return f"sqlite:///{self.database.absolute().as_posix()}"
+        """SQLAlchemy address of the database, with its password where it has one."""
+        return self.storage if self.storage is not None else f"sqlite:///{self.database.absolute().as_posix()}"
 
     @property
     def backups(self) -> Path:

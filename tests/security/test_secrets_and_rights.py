@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 import traceback
 from pathlib import Path
 
 import pytest
 
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
+from tests.support.postgres import LOCKED, PostgresServer
 from vbot_campaign import fs
+from vbot_campaign.cli.secrecy import without_storage
 from vbot_campaign.errors import StorageError
+from vbot_campaign.exporters.dashboard import export_dashboard
 from vbot_campaign.exporters.mirrors import MirrorExporter
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.spec.settings import STORAGE_VARIABLE
+from vbot_campaign.spec.training import ThreadSettings
+from vbot_campaign.storage_url import masked
 from vbot_campaign.study.archive import write_archive
 from vbot_campaign.study.backup import make_automatic_backup
 from vbot_campaign.study.storage import open_storage, storage_errors, without_password
+from vbot_campaign.study.study import close_readers
 from vbot_campaign.supervisor import run_study
+from vbot_campaign.supervisor.slots import worker_environment
 
+SECRET = "hunter2hunter2"
 URLS = [
     "postgresql://ada:{}@127.0.0.1:1/campaign",
     "mysql://ada:{}@127.0.0.1:1/campaign",
@@ -27,7 +38,7 @@ URLS = [
 ]
 
 
-@pytest.mark.parametrize("secret", ["hunter2hunter2", "p%40ss%2Fword"])
+@pytest.mark.parametrize("secret", [SECRET, "p%40ss%2Fword"])
 @pytest.mark.parametrize("url", URLS)
 def test_the_password_of_a_database_is_in_no_message(url, secret, caplog, capfd):
     full = url.format(secret)
@@ -49,6 +60,104 @@ def test_a_drivers_own_words_are_masked_too():
     assert str(raised.value).startswith("postgresql://ada:***@box/campaign: cannot connect with")
     assert "hunter2" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+@pytest.mark.postgres
+def test_the_password_is_in_no_file_and_no_answer(postgres_server, database_url, tmp_path, monkeypatch, capfd):
+    url = _with_password(postgres_server, database_url)
+    monkeypatch.setenv("TOY_PLAN", "{}")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    paths = CampaignPaths(tmp_path / "runs", url)
+    options = {"worker_command": TOY_COMMAND, "slots": cpu_slots(1), "poll_s": 0.02}
+    run_study(paths, study_spec(budget={"trials": 1}), **options, observers=(MirrorExporter(paths, "toy"),))
+    write_archive(paths, "toy")
+    export_dashboard(paths, "toy")
+    close_readers()
+    environment = {**os.environ, STORAGE_VARIABLE: url}
+    lines = (
+        "status toy --json",
+        "list",
+        "verify toy",
+        "show toy 0",
+        "report toy",
+        "doctor --json",
+        "resume toy",
+        "show toy 9",
+    )
+    for line in lines:
+        asked = [sys.executable, "-m", "vbot_campaign.cli", "--runs", paths.root, *line.split()]
+        done = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode in (0, 1, 2), done
+        assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in repr(paths)
+    files = [path for path in paths.root.rglob("*") if path.is_file()]
+    assert len(files) > 15
+    assert [path for path in files if SECRET.encode() in path.read_bytes()] == []
+
+
+@pytest.mark.postgres
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_password_is_in_no_process_list_and_nothing_inherits_it(postgres_server, database_url, tmp_path):
+    url = _with_password(postgres_server, database_url)
+    open_storage(url).close()
+    options = ["--runs", str(tmp_path / "runs"), "-v", "--storage", url]
+    command = [sys.executable, "-u", "-m", "vbot_campaign.cli", *options, "dashboard", "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert "http://127.0.0.1:" in process.stdout.readline()
+        shown = Path(f"/proc/{process.pid}/cmdline").read_text()
+        assert SECRET not in shown
+        assert "dashboard" in shown
+        assert str(tmp_path / "runs") in shown
+    finally:
+        process.terminate()
+        process.wait(30)
+        process.stdout.close()
+    inherited = worker_environment(cpu_slots(1)[0], ThreadSettings(), {STORAGE_VARIABLE: url, "HOME": "/home/ada"})
+    assert SECRET not in str(inherited)
+    assert inherited["HOME"] == "/home/ada"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "left", "address"),
+    [
+        (["--storage", "a://b", "list"], ["list"], "a://b"),
+        (
+            ["--runs", "x", "-v", "--storage=a://b", "show", "walk", "0"],
+            ["--runs", "x", "-v", "show", "walk", "0"],
+            "a://b",
+        ),
+        (
+            ["--runs=x", "note", "walk", "0", "--storage", "is full"],
+            ["--runs=x", "note", "walk", "0", "--storage", "is full"],
+            None,
+        ),
+        (["--storage"], [], ""),
+    ],
+)
+def test_only_the_option_before_the_command_is_taken_away(arguments, left, address):
+    assert without_storage(arguments) == (left, address)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://ada:hunter2@box:5432/campaign", "postgresql://ada:***@box:5432/campaign"),
+        ("postgresql://ada:hun/t:e@r2@box/campaign", "postgresql://ada:***@box/campaign"),
+        (
+            "postgresql://box/campaign?user=ada&password=hunter2&x=1",
+            "postgresql://box/campaign?user=ada&password=***&x=1",
+        ),
+        ("postgresql://ada@box/campaign", "postgresql://ada@box/campaign"),
+    ],
+)
+def test_an_address_is_shown_without_its_password(url, shown):
+    assert masked(url) == shown
+
+
+def _with_password(server: PostgresServer, url: str) -> str:
+    server.execute("postgres", f"ALTER ROLE {LOCKED} PASSWORD '{SECRET}'")
+    return server.url(url.rpartition("/")[2], user=f"{LOCKED}:{SECRET}")
 
 
 def test_what_is_no_address_is_not_repeated():

@@ -38,7 +38,7 @@ from vbot_campaign.errors import StorageError, StudyBusyError
 from vbot_campaign.exporters.mirrors import MirrorExporter, export_all
 from vbot_campaign.exporters.verify import verify
 from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.study import storage as storage_module
+from vbot_campaign.study import sqlite as sqlite_module
 from vbot_campaign.study.backup import make_automatic_backup
 from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.owner import Owner, process_alive, process_started
@@ -98,7 +98,7 @@ def wait_until(condition, timeout_s=60.0):
 
 def test_a_held_write_lock_is_waited_for_and_then_named(paths, monkeypatch, capfd):
     store_study(paths)
-    monkeypatch.setattr(storage_module, "BUSY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(sqlite_module, "BUSY_TIMEOUT_S", 0.5)
     storage = open_storage(paths)
     study = CampaignStudy.open(storage, "walk")
     with write_lock(paths.database):

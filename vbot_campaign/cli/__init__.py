@@ -22,7 +22,8 @@ from vbot_campaign.cli import records as records  # isort: skip
 from vbot_campaign.cli import search as search  # isort: skip
 from vbot_campaign.cli import transfer as transfer  # isort: skip
 from vbot_campaign.cli import chaos as chaos  # isort: skip
-from vbot_campaign.cli.app import app, is_verbose
+from vbot_campaign.cli.app import app, inherit_storage, is_verbose
+from vbot_campaign.cli.secrecy import leave_environment, leave_process_list
 from vbot_campaign.errors import CampaignError
 
 __all__ = ["app", "main"]
@@ -30,6 +31,8 @@ __all__ = ["app", "main"]
 
 def main() -> None:
     """Run the command line; errors a person can put right are one line and exit code 2."""
+    leave_process_list()
+    inherit_storage(leave_environment())
     try:
         app()
     except CampaignError as error:

@@ -29,6 +29,10 @@ NoAuditFlag = Annotated[bool, typer.Option("--no-audit", help="Do not ask whethe
 DEFAULT_ENVIRONMENT = "vbot_navigation_section001"
 
 _verbose = False
+_storage: str | None = None
+"""What ``--storage`` says."""
+_inherited: str | None = None
+"""What the environment said of it, see `vbot_campaign.cli.secrecy`."""
 
 
 def is_verbose() -> bool:
@@ -37,15 +41,23 @@ def is_verbose() -> bool:
 
 
 def campaign_paths() -> CampaignPaths:
-    """Return the runs folder that the options or the environment name.
+    """Return the runs folder and the database that the options, the environment or the settings file name.
 
     Raises:
-        SpecError: It is a file.
+        SpecError: The folder is a file, or the address of the database cannot be used.
     """
+    from vbot_campaign.spec.settings import storage_address
+
     root = runs_folder()
     if root.exists() and not root.is_dir():
         raise SpecError(f"{root}: is a file; --runs and ${RUNS_VARIABLE} name the folder of all runs.")
-    return CampaignPaths(root)
+    return CampaignPaths(root, storage_address(_storage, _inherited))
+
+
+def inherit_storage(address: str | None) -> None:
+    """Say which database the environment named, where it was taken out of it."""
+    global _inherited
+    _inherited = address
 
 
 def _print_version(wanted: bool) -> None:
@@ -60,12 +72,18 @@ def _options(
         Path | None,
         typer.Option(help=f"Folder of all runs (default: ${RUNS_VARIABLE}, or ./runs).", show_default=False),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL", help="Database on a PostgreSQL server (default: a file in the folder of all runs)."
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    global _verbose
-    _verbose = verbose
+    global _verbose, _storage
+    _verbose, _storage = verbose, storage
     if runs is not None:
         os.environ[RUNS_VARIABLE] = str(runs)

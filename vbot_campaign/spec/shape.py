@@ -19,6 +19,12 @@ Model = TypeVar("Model", bound=BaseModel)
 Schema = Mapping[str, Any]
 
 
+_ELSEWHERE = (
+    "belongs to the machine and not in this file, which others read and run elsewhere. Put it in the settings file, in "
+    "$VBOT_CAMPAIGN_STORAGE, or before the command: --storage URL (docs/postgresql.md)."
+)
+
+
 def check_shape(model: type[Model], value: Any) -> tuple[Model | None, list[Problem]]:
     """Return the validated model, or None and everything that does not fit it.
 
@@ -73,6 +79,8 @@ def _sentence(root: Schema, document: Any, path: KeyPath, kind: str) -> str:
     parent, value = _at(root, document, path[:-1])
     key = path[-1] if path else None
     if path and (kind == "extra_forbidden" or (kind == "literal_error" and not _child(root, parent, value, key))):
+        if path == ("storage",):
+            return _ELSEWHERE
         names = sorted(parent.get("properties") or _key_names(parent))
         return f"unknown key.{did_you_mean(str(key), names)} Valid: {', '.join(names)}."
     schema, here = _at(root, document, path)

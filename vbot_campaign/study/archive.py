@@ -27,9 +27,11 @@ from vbot_campaign import __version__, fs
 from vbot_campaign.errors import StorageError
 from vbot_campaign.events import utc_now
 from vbot_campaign.paths import CampaignPaths, StudyPaths, TrialPaths, name_problem, timestamp
+from vbot_campaign.study import transfer
 from vbot_campaign.study.backup import copy_database
+from vbot_campaign.study.postgres import one_instant
 from vbot_campaign.study.snapshot import StudySnapshot, TrialView
-from vbot_campaign.study.storage import open_storage
+from vbot_campaign.study.storage import open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, load_snapshot
 from vbot_campaign.study.tables import is_inside
 
@@ -77,7 +79,7 @@ def write_archive(paths: CampaignPaths, name: str, out: Path | None = None) -> P
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".backup.", dir=out.parent) as folder:
             database = Path(folder) / DATABASE
-            copy_database(paths.database, database)
+            copy_out(paths, name, database)
             with fs.replacing(out) as file:
                 _write(file, name, _members(paths.study(name), _read_copy(database, name), database))
     except OSError as error:
@@ -90,6 +92,38 @@ def write_archive(paths: CampaignPaths, name: str, out: Path | None = None) -> P
         out.unlink(missing_ok=True)
         raise
     return out
+
+
+def copy_out(paths: CampaignPaths, name: str, database: Path) -> None:
+    """Write an SQLite file that holds a study, as it is at one instant.
+
+    Args:
+        paths: The runs folder. A supervisor may be at work in it.
+        name: The study.
+        database: The file. Where the study is in such a file itself, the copy holds all studies of that.
+
+    Raises:
+        StorageError: It cannot be read or written.
+    """
+    if paths.storage is None:
+        copy_database(paths.database, database)
+        return
+    source = open_storage(paths, read_only=True)
+    try:
+        with (
+            storage_errors(source.url),
+            one_instant(source.engine),
+            tempfile.TemporaryDirectory(prefix=".copy.", dir=database.parent) as folder,
+        ):
+            file = Path(folder) / DATABASE
+            target = open_storage(f"sqlite:///{file.absolute().as_posix()}")
+            try:
+                transfer.copy_study(source, target, name)
+            finally:
+                target.close()
+            copy_database(file, database)
+    finally:
+        source.close()
 
 
 def check_archive(file: Path) -> Manifest:

@@ -162,6 +162,8 @@ class AutoBackup:
         Raises:
             StorageError: The copy before could not be made.
         """
+        if self._paths.storage is not None:
+            return  # a server has back-ups of its own
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure

@@ -89,9 +89,12 @@ def plan_names(paths: CampaignPaths) -> list[str]:
 
 
 def _read(paths: CampaignPaths) -> dict[str, PlanRecord]:
-    if not paths.database.exists():
+    if not paths.has_database:
         return {}
-    storage = open_storage(paths, read_only=True)
+    try:
+        storage = open_storage(paths, read_only=True)
+    except StudyNotFoundError:  # a server that nothing was stored on yet
+        return {}
     try:
         with storage_errors(storage.url):
             return {record.name: record for record in _records(storage)}

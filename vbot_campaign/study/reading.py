@@ -2,8 +2,8 @@
 
 It returns the very snapshot that `vbot_campaign.study.load_snapshot` returns, without loading Optuna or SQLAlchemy and
 without an object per reported score: a study of 2,000 trials is there in a third of a second instead of ten. It knows
-the tables of one version. Whatever it does not know, and whatever is wrong with a database, is left to
-`load_snapshot`, which has the words for it.
+the tables of one version. Whatever it does not know, whatever is on a server, and whatever is wrong with a database, is
+left to `load_snapshot`, which has the words for it.
 """
 
 from __future__ import annotations
@@ -115,6 +115,8 @@ class StudyReader:
             StorageError: The database cannot be read.
         """
         try:
+            if self._paths.storage is not None:
+                raise _UnknownDatabaseError
             return self._snapshot()
         except (sqlite3.Error, OSError, _UnknownDatabaseError):
             self.close()
@@ -222,9 +224,11 @@ def read_names(paths: CampaignPaths) -> list[str]:
     Raises:
         StorageError: The database cannot be read.
     """
-    if not paths.database.exists():
+    if not paths.has_database:
         return []
     try:
+        if paths.storage is not None:
+            raise _UnknownDatabaseError
         with contextlib.closing(_connect(paths)) as connection:
             return sorted(name for (name,) in connection.execute("SELECT study_name FROM studies"))
     except (sqlite3.Error, _UnknownDatabaseError):

@@ -14,7 +14,15 @@ from vbot_campaign import fs
 from vbot_campaign.errors import StorageError, StudyBusyError, StudyError
 from vbot_campaign.paths import CampaignPaths, StudyPaths, TrialPaths, timestamp
 from vbot_campaign.study import transfer
-from vbot_campaign.study.archive import DATABASE, MANIFEST, STUDY, check_archive, open_tar, present_checkpoints
+from vbot_campaign.study.archive import (
+    DATABASE,
+    MANIFEST,
+    STUDY,
+    check_archive,
+    copy_out,
+    open_tar,
+    present_checkpoints,
+)
 from vbot_campaign.study.backup import check_database, copy_database, is_database, make_automatic_backup
 from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.snapshot import TrialView
@@ -64,6 +72,11 @@ def restore(paths: CampaignPaths, file: Path, *, force: bool = False) -> Restore
 
 
 def _restore_database(paths: CampaignPaths, file: Path, force: bool) -> Restored:
+    if paths.storage is not None:
+        raise StorageError(
+            f"{file}: is a whole database in a file, and {paths.database_name} is on a server. Copy its studies: "
+            f"`vbot-campaign storage copy {file} URL`; a dump of a server's database is put back with pg_restore."
+        )
     check_database(file)
     open_storage(f"sqlite:///{file.absolute().as_posix()}", read_only=True).close()
     for lock in paths.root.glob("*/.supervisor.lock"):
@@ -159,7 +172,7 @@ def _take_away(paths: CampaignPaths, storage: CampaignStorage, study: StudyPaths
     """Remove a study from the database, which is saved before, and move its folder to the back-ups."""
     name = study.root.name
     if transfer.is_there(storage, name):
-        make_automatic_backup(paths)
+        _save(paths, name)
         transfer.delete_study(storage, name)
     if not study.root.exists():
         return None
@@ -167,6 +180,14 @@ def _take_away(paths: CampaignPaths, storage: CampaignStorage, study: StudyPaths
     target.parent.mkdir(parents=True, exist_ok=True)
     study.root.rename(target)
     return target
+
+
+def _save(paths: CampaignPaths, name: str) -> None:
+    if paths.storage is None:
+        make_automatic_backup(paths)
+        return
+    paths.backups.mkdir(parents=True, exist_ok=True)
+    copy_out(paths, name, paths.backups / f"replaced_{timestamp()}_{name}.db")
 
 
 def _agree_on_checkpoints(study: StudyPaths, ledger: Ledger, trials: Sequence[TrialView]) -> None:

@@ -382,9 +382,12 @@ def check_buildable(spec: StudySpec) -> None:
 
 def study_names(paths: CampaignPaths) -> list[str]:
     """Return the names of all studies, sorted; none when there is no database."""
-    if not paths.database.exists():
+    if not paths.has_database:
         return []
-    reader = _reader(paths)
+    try:
+        reader = _reader(paths)
+    except StudyNotFoundError:  # a server that nothing was stored on yet
+        return []
     with storage_errors(reader.storage.url):
         return _names(reader.storage)
 
@@ -407,7 +410,7 @@ def load_snapshot(paths: CampaignPaths, name: str) -> StudySnapshot:
         StudyNotFoundError: No study of that name.
         StorageError: The database cannot be read.
     """
-    if not paths.database.exists():
+    if not paths.has_database:
         raise StudyNotFoundError(
             f"study '{name}': not found, there is no database {paths.database} yet. "
             "Start a study with `vbot-campaign run FILE`, or name the right runs folder with --runs."
@@ -446,7 +449,7 @@ atexit.register(close_readers)
 
 def _reader(paths: CampaignPaths) -> _Reader:
     # The inode tells a database that was deleted and made again from the one that is open.
-    inode = paths.database.stat().st_ino if paths.database.exists() else 0
+    inode = paths.database.stat().st_ino if paths.storage is None and paths.database.exists() else 0
     key = (paths.database_url, inode)
     if key not in _readers:
         _readers[key] = _Reader(paths)

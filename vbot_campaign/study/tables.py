@@ -7,6 +7,7 @@ migrations never meet a constraint they do not know.
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -56,10 +57,41 @@ class InsideStudy(sa.types.TypeDecorator[str]):
         return value
 
 
+class JsonText(sa.types.TypeDecorator[Any]):
+    """JSON as a text: PostgreSQL's own type refuses NaN, which a diverged training may report."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> str | None:
+        """Store a text."""
+        return None if value is None else json.dumps(value)
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> Any:
+        """Return what it says."""
+        return None if value is None else json.loads(value)
+
+
+class PlainText(sa.types.TypeDecorator[str]):
+    """A text without NUL, which PostgreSQL refuses and a crashed program may well have printed."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """Store a replacement character in its place."""
+        return None if value is None else value.replace("\0", "\ufffd")
+
+
+# SQLite keeps what it has; on a server every value must be one that it takes.
+JSON = sa.JSON().with_variant(JsonText(), "postgresql")
+TEXT = sa.Text().with_variant(PlainText(), "postgresql")
+
+
 class Base(DeclarativeBase):
     """Base of our tables."""
 
-    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: sa.JSON, list[str]: sa.JSON, str: sa.String(255)}  # noqa: RUF012
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[str]: JSON, str: sa.String(255)}  # noqa: RUF012
 
 
 class Schema(Base):
@@ -79,8 +111,8 @@ class TrialRow(Base):
     trial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     folder: Mapped[str | None] = mapped_column(InsideStudy)
     """Relative to the study's folder, with forward slashes."""
-    reason: Mapped[str] = mapped_column(sa.Text, default="")
-    prune_reason: Mapped[str | None] = mapped_column(sa.Text)
+    reason: Mapped[str] = mapped_column(TEXT, default="")
+    prune_reason: Mapped[str | None] = mapped_column(TEXT)
     """Set when the pruner has spoken, before the worker is asked to stop: a crash in between loses no verdict."""
     env_steps: Mapped[int] = mapped_column(sa.BigInteger, default=0)
     env_steps_per_s: Mapped[float | None]
@@ -103,8 +135,9 @@ class AttemptRow(Base):
     slot: Mapped[str]
     started: Mapped[datetime]
     ended: Mapped[datetime | None]
-    reason: Mapped[str | None] = mapped_column(sa.Text)
-    exit_code: Mapped[int | None]
+    reason: Mapped[str | None] = mapped_column(TEXT)
+    exit_code: Mapped[int | None] = mapped_column(sa.BigInteger)
+    """Windows has some beyond 31 bits."""
     died: Mapped[bool] = mapped_column(default=False)
     """Ended without being asked and without a result: counts towards `max_attempts`."""
     first_env_step: Mapped[int] = mapped_column(sa.BigInteger, default=0)

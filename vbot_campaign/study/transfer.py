@@ -22,7 +22,9 @@ def is_there(storage: CampaignStorage, name: str) -> bool:
     return study_id is not None and DEFINITION in storage.rdb.get_study_user_attrs(study_id)
 
 
-def copy_study(source: CampaignStorage, target: CampaignStorage, name: str, *, when: datetime, reason: str) -> None:
+def copy_study(
+    source: CampaignStorage, target: CampaignStorage, name: str, *, when: datetime | None = None, reason: str = ""
+) -> None:
     """Copy a study with its trials, attempts, checkpoints and hours; nobody owns the copy.
 
     The definition is written last, so a copy that was cut off counts as no study and is made again from its beginning.
@@ -31,7 +33,7 @@ def copy_study(source: CampaignStorage, target: CampaignStorage, name: str, *, w
         source: Where it is.
         target: Where to; it must not be there.
         name: The study.
-        when: The time at which open attempts have ended.
+        when: The time at which open attempts have ended; None leaves them, and a running study, as they are.
         reason: Why they have, and why a running study is stopped.
 
     Raises:
@@ -48,7 +50,7 @@ def copy_study(source: CampaignStorage, target: CampaignStorage, name: str, *, w
         target.rdb.set_study_system_attr(target_id, of_copied_trials(key, trial_ids), value)
     _copy_rows(source, target, name, when, reason)
     attrs = source.rdb.get_study_user_attrs(source_id)
-    if attrs.get(STATUS, {}).get("state") == "running":
+    if when is not None and attrs.get(STATUS, {}).get("state") == "running":
         attrs[STATUS] = {"state": "stopped", "reason": reason}
     for key in sorted(attrs, key=lambda key: key == DEFINITION):
         target.rdb.set_study_user_attr(target_id, key, attrs[key])
@@ -71,12 +73,12 @@ def _study_id(storage: CampaignStorage, name: str) -> int | None:
         return None
 
 
-def _copy_rows(source: CampaignStorage, target: CampaignStorage, name: str, when: datetime, reason: str) -> None:
+def _copy_rows(source: CampaignStorage, target: CampaignStorage, name: str, when: datetime | None, reason: str) -> None:
     with source.session() as reader, target.session() as writer:
         for table in _CARRIED:
             for row in reader.scalars(sa.select(table).where(table.study == name)):
                 columns = [column.name for column in table.__table__.columns]
                 values = {column: getattr(row, column) for column in columns if column != "id"}
-                if table is AttemptRow and values["ended"] is None:
+                if when is not None and table is AttemptRow and values["ended"] is None:
                     values |= {"ended": when, "reason": reason}
                 writer.add(table(**values))

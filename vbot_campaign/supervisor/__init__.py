@@ -103,7 +103,7 @@ def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
         CheckpointError: The policy that its trials start from is gone or was altered.
         StorageError: The database cannot be used.
     """
-    if not paths.database.exists():
+    if not paths.has_database:
         raise StudyNotFoundError(f"study '{name}': not found, there is no database {paths.database}.")
     storage = open_storage(paths)
     try:

@@ -42,7 +42,7 @@ def prune_checkpoints(
         StudyBusyError: A supervisor is at work on it.
         StorageError: The database cannot be used.
     """
-    if not paths.database.exists():
+    if not paths.has_database:
         raise StudyNotFoundError(f"study '{name}': not found, there is no database {paths.database}.")
     storage = open_storage(paths, read_only=dry_run)
     try:

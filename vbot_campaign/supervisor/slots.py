@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pynvml
 
+from vbot_campaign.spec.settings import STORAGE_VARIABLE
 from vbot_campaign.spec.study import WorkerSettings
 from vbot_campaign.spec.training import ThreadSettings
 from vbot_campaign.supervisor.gpus import Nvml, gpu_uuids
@@ -142,8 +143,8 @@ def worker_environment(slot: Slot, threads: ThreadSettings, environ: Mapping[str
     count = str(threads.torch)
     inherited = os.environ if environ is None else environ
     return {
-        # Addresses for alerts hold secrets, and a worker may be anyone's code.
-        **{name: value for name, value in inherited.items() if name != NOTIFY_VARIABLE},
+        # Addresses hold secrets, and a worker may be anyone's code.
+        **{name: value for name, value in inherited.items() if name not in (NOTIFY_VARIABLE, STORAGE_VARIABLE)},
         "CUDA_VISIBLE_DEVICES": slot.visible_devices,
         "OMP_NUM_THREADS": count,
         "MKL_NUM_THREADS": count,

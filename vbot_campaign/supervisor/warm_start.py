@@ -86,7 +86,7 @@ def _of_study(paths: CampaignPaths, name: str, start: WarmStart) -> WarmStartVie
     if name not in names:
         known = ", ".join(names) or "none yet"
         raise StudyNotFoundError(
-            f"warm_start.study: no study '{name}' in {paths.database}.{did_you_mean(name, names)} Known studies: "
+            f"warm_start.study: no study '{name}' in {paths.database_name}.{did_you_mean(name, names)} Known studies: "
             f"{known}. Run that study first, or name a file: warm_start: {{checkpoint: PATH}}."
         )
     snapshot = load_snapshot(paths, name)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from vbot_campaign.errors import CampaignError, StorageError
+from vbot_campaign.errors import CampaignError, StorageError, StudyNotFoundError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.backup import check_database
 from vbot_campaign.study.disk import ALLOW_VARIABLE, MOUNTS, Mount, mount_of
@@ -99,6 +99,9 @@ def fsync_ms(folder: Path) -> tuple[float, float]:
 
 def database(paths: CampaignPaths) -> Iterator[Check]:
     """Ask whether the database can be read, is whole, and is of this version."""
+    if paths.storage is not None:
+        yield _studies(paths)
+        return
     file = paths.database
     if not file.exists():
         yield Check("database", Level.OK, "none yet; the first study makes it")
@@ -122,11 +125,16 @@ def _studies(paths: CampaignPaths) -> Check:
             count = len(storage.optuna.get_all_studies())
         finally:
             storage.close()
+    except StudyNotFoundError as error:
+        return Check("database", Level.OK, str(error))
     except CampaignError as error:
-        return Check("database", Level.FAIL, str(error), "See docs/backup.md.")
+        page = "backup" if paths.storage is None else "postgresql"
+        return Check("database", Level.FAIL, str(error), f"See docs/{page}.md.")
+    studies, version = f"{count} {'study' if count == 1 else 'studies'}", f"tables of version {SCHEMA_VERSION}"
+    if paths.storage is not None:
+        return Check("database", Level.OK, f"{studies} on {paths.database_name}, {version}")
     size = paths.database.stat().st_size / 1e6
-    studies = f"{count} {'study' if count == 1 else 'studies'}"
-    return Check("database", Level.OK, f"{studies}, {size:.1f} MB, whole, tables of version {SCHEMA_VERSION}")
+    return Check("database", Level.OK, f"{studies}, {size:.1f} MB, whole, {version}")
 
 
 def _existing(folder: Path) -> Path:
