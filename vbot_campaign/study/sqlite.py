@@ -110,5 +110,8 @@ class SqliteFile:
             return
         with contextlib.closing(sqlite3.connect(self.file, timeout=BUSY_TIMEOUT_S)) as connection:
             there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if there and not {table.name for table in tables.Base.metadata.sorted_tables} <= there:
+            is_known = tables.Schema.__tablename__ in there
+            row = connection.execute("SELECT version FROM campaign_schema").fetchone() if is_known else None
+        is_old = row is not None and row[0] < tables.SCHEMA_VERSION
+        if there and (is_old or not {table.name for table in tables.Base.metadata.sorted_tables} <= there):
             make_automatic_backup(CampaignPaths(self.file.parent))

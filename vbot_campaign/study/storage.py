@@ -84,8 +84,6 @@ def open_storage(target: CampaignPaths | str, *, read_only: bool = False) -> Cam
         rdb = RDBStorage(address, engine_kwargs=options, skip_table_creation=read_only)
         storage = CampaignStorage(without_password(url), get_storage(rdb), rdb)
         try:
-            if not read_only:
-                tables.Base.metadata.create_all(rdb.engine)
             _check_schema(storage, read_only)
         except BaseException:
             storage.close()
@@ -152,21 +150,16 @@ def _secrets(url: str) -> list[str]:
 
 
 def _check_schema(storage: CampaignStorage, read_only: bool) -> None:
-    with storage.session() as session:
-        version = session.scalar(sa.select(tables.Schema.version)) if _has_schema(storage) else None
-        if version is None and not read_only:
-            session.add(tables.Schema(version=tables.SCHEMA_VERSION))
-        elif version is None:
-            raise StorageError(f"{storage.url}: no campaign tables in this database. Is it the right runs folder?")
-        elif version < tables.SCHEMA_VERSION and not read_only:
-            # A version has added tables so far, and these are there by now.
-            session.execute(sa.update(tables.Schema).values(version=tables.SCHEMA_VERSION))
-        elif version > tables.SCHEMA_VERSION:
-            raise StorageError(
-                f"{storage.url}: written by a newer vbot-campaign (tables of version {version}, this program knows "
-                f"{tables.SCHEMA_VERSION}). Install the newer program."
-            )
+    with storage.engine.connect() as connection:
+        version = tables.stored_version(connection)
+    if version is None and read_only:
+        raise StorageError(f"{storage.url}: no campaign tables in this database. Is it the right runs folder?")
+    if version is not None and version > tables.SCHEMA_VERSION:
+        raise StorageError(
+            f"{storage.url}: written by a newer vbot-campaign (tables of version {version}, this program knows "
+            f"{tables.SCHEMA_VERSION}). Install the newer program."
+        )
+    if version != tables.SCHEMA_VERSION and not read_only:
+        from vbot_campaign.study.migrations import bring_up_to_date
 
-
-def _has_schema(storage: CampaignStorage) -> bool:
-    return sa.inspect(storage.engine).has_table(tables.Schema.__tablename__)
+        bring_up_to_date(storage.engine)

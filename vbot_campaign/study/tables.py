@@ -18,7 +18,7 @@ from vbot_campaign.errors import StorageError
 from vbot_campaign.paths import is_inside as is_inside
 
 SCHEMA_VERSION = 2
-"""Version 2 added ``campaign_plans``."""
+"""Of the newest of `vbot_campaign.study.migrations`."""
 
 
 class UtcDateTime(sa.types.TypeDecorator[datetime]):
@@ -203,3 +203,10 @@ class PlanRow(Base):
     updated: Mapped[datetime]
     definition: Mapped[dict[str, Any]]
     state: Mapped[dict[str, Any]]
+
+
+def stored_version(connection: sa.Connection) -> int | None:
+    """Return the version of the tables in a database; None where there are none, or their making was cut off."""
+    if not sa.inspect(connection).has_table(Schema.__tablename__):
+        return None
+    return connection.scalar(sa.select(Schema.version))

@@ -1,0 +1,1 @@
+"""One file for each version of our tables. What was released is never changed."""
