@@ -14,6 +14,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 Distributions = Mapping[str, BaseDistribution]
@@ -39,6 +40,13 @@ def distance(distributions: Distributions, one: Mapping[str, Any], other: Mappin
 def free(points: Sequence[Mapping[str, Any]], used: Collection[int]) -> dict[int, Mapping[str, Any]]:
     """Return the points that are not used, by number."""
     return {number: point for number, point in enumerate(points) if number not in used}
+
+
+def put_at(study: optuna.Study, trial: optuna.Trial, distributions: Distributions, stored: Mapping[str, Any]) -> None:
+    """Let a trial that was asked have been at another point: that of the configuration which stands for it."""
+    for name, distribution in distributions.items():
+        internal = distribution.to_internal_repr(stored[name])
+        study._storage.set_trial_param(trial._trial_id, name, internal, distribution)
 
 
 def _gap(distribution: BaseDistribution, one: Any, other: Any) -> float:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.trial import TrialState
 
+from tests.benchmarks.search.nearest import put_at
 from tests.benchmarks.search.world import Ended, Played, World
 
 
@@ -44,15 +41,3 @@ def play_optuna(world: World, pruner: BasePruner) -> Played:
                 score = ended[-1].score
                 study.tell(trial, score, state=TrialState.COMPLETE if score is not None else TrialState.FAIL)
     return Played(tuple(ended), tuple(world.used), frozenset(stopped), world.spent)
-
-
-def put_at(
-    study: optuna.Study,
-    trial: optuna.Trial,
-    distributions: Mapping[str, BaseDistribution],
-    stored: Mapping[str, Any],
-) -> None:
-    """Let a trial that was asked have been at another point: that of the configuration which stands for it."""
-    for name, distribution in distributions.items():
-        internal = distribution.to_internal_repr(stored[name])
-        study._storage.set_trial_param(trial._trial_id, name, internal, distribution)

@@ -14,15 +14,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
-from tests.benchmarks.search.table import CONFIGURATIONS, STUDY_FILE, TABLE_FILE, Table, Training
-from tests.benchmarks.search.table import new_table, read_table, write_table
+from tests.benchmarks.search.table import (
+    CONFIGURATIONS,
+    STUDY_FILE,
+    TABLE_FILE,
+    Table,
+    Training,
+    new_table,
+    read_table,
+    write_table,
+)
 from vbot_campaign.errors import CampaignError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import CampaignStudy, load_snapshot, open_storage
 from vbot_campaign.study.queue import QueuedTrial
 from vbot_campaign.study.snapshot import TrialState, TrialView
 from vbot_campaign.study.storage import storage_errors
+from vbot_campaign.study.study import is_stored
 from vbot_campaign.supervisor import create_study
 from vbot_campaign.supervisor.signals import stop_signals
 
@@ -38,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         table = _table(options)
         if not options.export:
+            _wait_for_other(paths, table, options.table)
             queue_missing(paths, table)
             _train(paths, table, options.table)
         table = export(paths, table, options.table)
@@ -84,6 +95,22 @@ def export(paths: CampaignPaths, table: Table, file: Path) -> Table:
     return grown
 
 
+def _wait_for_other(paths: CampaignPaths, table: Table, file: Path) -> None:
+    """Wait while a supervisor trains that an earlier recorder began and did not live to see the end of."""
+    said = False
+    while (owner := _supervisor(paths, table)) is not None:
+        if not said:
+            print(f"pid {owner['pid']} trains study {table.spec.study} already; the table is written meanwhile")
+        said = True
+        time.sleep(LOOK_EVERY_S)
+        table = export(paths, table, file)
+
+
+def _supervisor(paths: CampaignPaths, table: Table) -> dict[str, Any] | None:
+    name = table.spec.study
+    return load_snapshot(paths, name).supervisor if paths.database.exists() and is_stored(paths, name) else None
+
+
 def _train(paths: CampaignPaths, table: Table, file: Path) -> None:
     """Have the program train what is queued; the table is written meanwhile.
 
@@ -103,7 +130,8 @@ def _train(paths: CampaignPaths, table: Table, file: Path) -> None:
 
 
 def _grown(paths: CampaignPaths, table: Table) -> Table:
-    trials = load_snapshot(paths, table.spec.study).trials if paths.database.exists() else ()
+    name = table.spec.study
+    trials = load_snapshot(paths, name).trials if paths.database.exists() and is_stored(paths, name) else ()
     return table.with_trainings([found for trial in trials if (found := _training(trial)) is not None])
 
 

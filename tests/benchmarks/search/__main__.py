@@ -1,0 +1,155 @@
+"""``python -m tests.benchmarks.search``: is our search better than random search, Optuna's and Ray Tune's?
+
+Plays searches on recorded trainings (``curves.json.gz``) and prints one table. What the columns mean and how the
+recording is made is in ``docs/benchmarks.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import optuna
+
+from tests.benchmarks.rows import Row, verdict
+from tests.benchmarks.search.figures import (
+    SHARES,
+    Figures,
+    beaten_by,
+    figures_of,
+    rank_correlations,
+    ratio_of,
+    seed_correlation,
+    target_score,
+)
+from tests.benchmarks.search.searches import DEFAULT, OURS, RANDOM, searches
+from tests.benchmarks.search.table import TABLE_FILE, Table, read_table
+from tests.benchmarks.search.world import Played, World
+from vbot_campaign.errors import CampaignError
+
+LEAST_CONFIGURATIONS = 6
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Play, print, and return the exit code; whether the promises hold does not change it."""
+    options = _parser().parse_args(arguments)
+    try:
+        table = read_table(options.table)
+        if options.live:
+            from tests.benchmarks.search.live import run_live
+
+            return run_live(options.live_runs, table)
+        return _replay(table, options)
+    except CampaignError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+def _replay(table: Table, options: argparse.Namespace) -> int:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    known = len(table.complete)
+    print(f"{table.spec.study}: {table.words()}, {table.spec.env_steps_per_trial:,} env steps each")
+    if known < LEAST_CONFIGURATIONS:
+        print(f"error: {known} configurations are too few to search; record {LEAST_CONFIGURATIONS}.", file=sys.stderr)
+        return 2
+    trials = full_trials(table)
+    budget = 2 * trials * table.spec.env_steps_per_trial
+    target = target_score(table, trials)
+    _describe(table, trials, target, budget, options.repetitions)
+    rows = []
+    for search in searches():
+        worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
+        rows.append(_figures(search.name, [(world, search.play(world)) for world in worlds], target, rows))
+    if options.ray:
+        _ray(table, options.ray_repetitions, budget, target, rows)
+    print(f"\n{promises(rows)}")
+    return 0
+
+
+def full_trials(table: Table) -> int:
+    """Return N: a third of the configurations.
+
+    Half of all random orders of so many know one of the two or three best configurations; and a random search of twice
+    as many trials, the budget, still finds free ones.
+    """
+    return max(2, len(table.complete) // 3)
+
+
+def promises(rows: Sequence[Figures]) -> str:
+    """Return whether the default keeps what is promised of it, and which of ours is the best."""
+    by_name = {row.name: row for row in rows}
+    default = by_name[DEFAULT]
+    beaten = beaten_by(default, rows)
+    held = [
+        Row(
+            "env steps, share of random's", ratio_of(default.steps, by_name[RANDOM].steps).median, "", 2, ceiling=1 / 3
+        ),
+        Row("rows that beat the default", len(beaten), "", ceiling=1),
+        Row("its winner was stopped", 100 * default.lost, "%", 1, ceiling=5),
+    ]
+    ours = [row for row in rows if row.name.startswith(OURS)]
+    best = min(ours, key=lambda row: (row.interval.median, row.lost))
+    lines = [verdict(held)]
+    lines += [f"BEATEN by {row.name}: its median lies below the default's interval." for row in beaten]
+    return "\n".join([*lines, f"Fewest env steps of ours: {best.name.removeprefix(OURS)}."])
+
+
+def _describe(table: Table, trials: int, target: float, budget: int, repetitions: int) -> None:
+    correlations = rank_correlations(table)
+    scores = sorted(table.known[n, seed].score or 0.0 for n in table.complete for seed in table.seeds)
+    print(f"scores {scores[0]:.3f} to {scores[-1]:.3f}, median {scores[len(scores) // 2]:.3f}")
+    print(
+        "order at a share of the training against the order at its end (Spearman): "
+        + ", ".join(f"{share:.0%} {rho:.2f}" for share, rho in correlations.items())
+        + f"; one seed against the other (Pearson): {seed_correlation(table):.2f}"
+    )
+    print(
+        f"target {target:.3f}: what {trials} full random trials know in half of all orders; "
+        f"budget {budget / 1e6:g}M env steps; {repetitions} repetitions"
+    )
+    shares = "".join(f"{f'at {share:.0%}':>8}" for share in SHARES)
+    print(f"\n  {'search':<34}{'env steps to the target':>25} {'of random':>15}{'reached':>9}{shares}", end="")
+    print(f"{'lost':>7}{'regret':>8}{'begun':>7}")
+
+
+def _figures(name: str, played: Sequence[tuple[World, Played]], target: float, before: Sequence[Figures]) -> Figures:
+    row = figures_of(name, played, target)
+    steps = row.interval
+    ratio = ratio_of(row.steps, (before[0] if before else row).steps[: len(row.steps)])
+    median = f"{steps.median / 1e6:.1f}M [{steps.low / 1e6:.1f}, {steps.high / 1e6:.1f}]"
+    of_random = f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]" if before else "1"
+    scores = "".join(f"{score:>8.3f}" for score in row.scores)
+    print(f"  {name:<34}{median:>24} {of_random:>18}{row.reached:>7.0%}{scores}", end="")
+    print(f"{row.lost:>7.0%}{row.regret:>8.3f}{row.begun:>7g}", flush=True)
+    return row
+
+
+def _ray(table: Table, repetitions: int, budget: int, target: float, rows: list[Figures]) -> None:
+    from tests.benchmarks.search.ray_tune import NAME, RayMissingError, play_ray
+
+    worlds = [World(table, repetition, budget) for repetition in range(repetitions)]
+    try:
+        played = play_ray(worlds)
+    except RayMissingError as error:
+        print(f"  {NAME:<34} left out: {error}")
+        return
+    rows.append(_figures(NAME, list(zip(worlds, played, strict=True)), target, rows))
+    if repetitions != len(rows[0].steps):
+        print(f"  ({repetitions} repetitions of Ray's; its share is of random's same ones)")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search", description=__doc__)
+    parser.add_argument("--repetitions", type=int, default=50, help="of each row, default 50")
+    parser.add_argument("--ray-repetitions", type=int, default=10, help="of Ray Tune's row, default 10")
+    parser.add_argument("--no-ray", dest="ray", action="store_false", help="leave Ray Tune out")
+    parser.add_argument("--table", type=Path, default=TABLE_FILE, help="default curves.json.gz beside this file")
+    parser.add_argument("--live", action="store_true", help="train small studies instead of playing recorded ones")
+    parser.add_argument("--live-runs", type=Path, default=Path("runs/search-live"), help="default runs/search-live")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""What the repetitions of a search say: env steps to a score, scores at a budget, and what its pruner lost."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tests.benchmarks.search.table import Table
+from tests.benchmarks.search.world import Played, World
+
+SHARES = (0.25, 0.5, 1.0)
+"""Of the budget, at which the best score known is shown."""
+ORDERS = 2000
+RESAMPLES = 2000
+_INTERVAL = (2.5, 97.5)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A median of repetitions, and where it would lie in 95 % of repeated benchmarks (bootstrap)."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One row."""
+
+    name: str
+    steps: tuple[int, ...]
+    """Env steps until the target was known, by repetition; the budget where it never was."""
+    reached: float
+    """Share of the repetitions in which it was."""
+    scores: tuple[float, ...]
+    """Median of the best score known at each of `SHARES`; 0 before a first configuration was trained to its end."""
+    lost: float
+    """Share of the repetitions in which the best configuration that was begun was stopped."""
+    regret: float
+    """By how much the best that was trained to its end scores lower than the best that was begun; mean."""
+    begun: float
+    """Configurations begun, median."""
+
+    @property
+    def interval(self) -> Interval:
+        """Of `steps`."""
+        return interval_of(self.steps)
+
+
+def target_score(table: Table, trials: int) -> float:
+    """Return the score that random search knows after so many full trainings, in half of all random orders.
+
+    Args:
+        table: The recorded trainings.
+        trials: Trainings to their end, each of another configuration and with a random one of its seeds.
+    """
+    scores = np.array([[table.known[n, seed].score or 0.0 for seed in table.seeds] for n in table.complete])
+    rng = np.random.default_rng(0)
+    best = []
+    for _ in range(ORDERS):
+        chosen = rng.permutation(len(scores))[:trials]
+        best.append(float(scores[chosen, rng.integers(len(table.seeds), size=len(chosen))].max()))
+    # One that a training has, and no mean of two: it has to be reached.
+    return statistics.median_low(best)
+
+
+def figures_of(name: str, played: Sequence[tuple[World, Played]], target: float) -> Figures:
+    """Return a row.
+
+    Args:
+        name: Of the search.
+        played: Its repetitions.
+        target: The score to be reached.
+    """
+    lost = [_winner_lost(world, one) for world, one in played]
+    return Figures(
+        name=name,
+        steps=tuple(steps_to(one, target, world.budget) for world, one in played),
+        reached=statistics.fmean(best_known(one, world.budget) >= target for world, one in played),
+        scores=tuple(
+            statistics.median(best_known(one, share * world.budget) for world, one in played) for share in SHARES
+        ),
+        lost=statistics.fmean(is_lost for is_lost, _ in lost),
+        regret=statistics.fmean(regret for _, regret in lost),
+        begun=statistics.median(len(one.drawn) for _, one in played),
+    )
+
+
+def steps_to(played: Played, target: float, budget: int) -> int:
+    """Return the env steps until a configuration of at least that score was trained to its end, or the budget."""
+    reached = (end.spent for end in played.ended if end.score is not None and end.score >= target)
+    return next(reached, budget)
+
+
+def best_known(played: Played, spent: float) -> float:
+    """Return the best score of what was trained to its end by then; 0 where nothing was."""
+    return max((end.score or 0.0 for end in played.ended if end.spent <= spent), default=0.0)
+
+
+def interval_of(values: Sequence[float]) -> Interval:
+    """Return median and interval of repetitions."""
+    sample = np.asarray(values, dtype=float)
+    medians = np.median(sample[_resamples(len(sample))], axis=1)
+    low, high = np.percentile(medians, _INTERVAL)
+    return Interval(float(np.median(sample)), float(low), float(high))
+
+
+def ratio_of(values: Sequence[float], others: Sequence[float]) -> Interval:
+    """Return the ratio of two medians; repetitions are drawn in pairs, as they share their seeds."""
+    a, b = np.asarray(values, dtype=float), np.asarray(others, dtype=float)
+    drawn = _resamples(len(a))
+    ratios = np.median(a[drawn], axis=1) / np.median(b[drawn], axis=1)
+    low, high = np.percentile(ratios, _INTERVAL)
+    return Interval(float(np.median(a) / np.median(b)), float(low), float(high))
+
+
+def beaten_by(row: Figures, others: Sequence[Figures]) -> list[Figures]:
+    """Return the rows whose median lies below a row's interval."""
+    return [other for other in others if other is not row and other.interval.median < row.interval.low]
+
+
+def rank_correlations(table: Table) -> Mapping[float, float]:
+    """Return how well the order at a share of the training tells the order of the final scores (Spearman's rho)."""
+    found = {}
+    for share in (0.1, 0.2, 0.3, 0.5, 0.7, 1.0):
+        at, final = [], []
+        for number in table.complete:
+            for seed in table.seeds:
+                training = table.known[number, seed]
+                before = [score for step, score in training.curve if step <= share * table.spec.env_steps_per_trial]
+                at.append(before[-1] if before else 0.0)
+                final.append(training.score or 0.0)
+        found[share] = _correlation(_ranks(at), _ranks(final))
+    return found
+
+
+def seed_correlation(table: Table) -> float:
+    """Return how well the final score with one seed tells that with another (Pearson's r, first two seeds)."""
+    one, other = ([table.known[n, seed].score or 0.0 for n in table.complete] for seed in table.seeds[:2])
+    return _correlation(one, other)
+
+
+def _winner_lost(world: World, played: Played) -> tuple[bool, float]:
+    scores = {number: world.trainings[number].score or 0.0 for number in played.drawn}
+    winner = max(scores, key=lambda number: scores[number])
+    kept = max((scores[number] for number in scores if number not in played.stopped), default=0.0)
+    return winner in played.stopped, scores[winner] - kept
+
+
+def _resamples(count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    return np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+
+
+def _ranks(values: Sequence[float]) -> Sequence[float]:
+    order = sorted(values)
+    return [order.index(value) + (order.count(value) - 1) / 2 for value in values]
+
+
+def _correlation(one: Sequence[float], other: Sequence[float]) -> float:
+    if len(set(one)) < 2 or len(set(other)) < 2:
+        return float("nan")
+    return statistics.correlation(one, other)
