@@ -13,7 +13,7 @@ SEED ?= 1
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-motrixsim study resume status dashboard up tensorboard chaos test lint check format bench bench-peers clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard up tensorboard chaos test lint check format bench bench-peers bench-search clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -82,6 +82,9 @@ bench: $(VENV)/.installed-dev ## Measure training, environment and supervisor, a
 
 bench-peers: $(VENV)/.installed-dev ## Measure our trainer beside those of skrl and rsl_rl
 	$(BIN)/python -m tests.benchmarks.peers
+
+bench-search: $(VENV)/.installed-dev ## Measure our search beside random search, Optuna and Ray Tune
+	$(BIN)/python -m tests.benchmarks.search
 
 clean: ## Remove .venv and caches; runs/ stays
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist *.egg-info

@@ -8,6 +8,7 @@ trainings and is all that is needed to go on elsewhere: what is in it is not tra
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import signal
 import subprocess
@@ -47,16 +48,17 @@ def main(arguments: list[str] | None = None) -> int:
     paths = CampaignPaths(options.runs)
     try:
         table = _table(options)
+        code = 0
         if not options.export:
             _wait_for_other(paths, table, options.table)
-            queue_missing(paths, table)
-            _train(paths, table, options.table)
+            if queue_missing(paths, table) or _unfinished(paths, table):
+                code = _train(paths, table, options.table)
         table = export(paths, table, options.table)
     except CampaignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(f"{options.table} holds {table.words()}; {options.table.stat().st_size:,} bytes")
-    return 0
+    return code
 
 
 def queue_missing(paths: CampaignPaths, table: Table) -> int:
@@ -111,22 +113,33 @@ def _supervisor(paths: CampaignPaths, table: Table) -> dict[str, Any] | None:
     return load_snapshot(paths, name).supervisor if paths.database.exists() and is_stored(paths, name) else None
 
 
-def _train(paths: CampaignPaths, table: Table, file: Path) -> None:
-    """Have the program train what is queued; the table is written meanwhile.
-
-    Raises:
-        CampaignError: The program could not, and has said why.
-    """
+def _train(paths: CampaignPaths, table: Table, file: Path) -> int:
+    """Have the program train what is queued, write the table meanwhile, and return the program's exit code."""
     command = [sys.executable, "-m", "vbot_campaign.cli", "--runs", str(paths.root), "resume", table.spec.study]
     # In a session of its own: a Ctrl-C reaches it once, from here, as a SIGTERM does.
     process = subprocess.Popen(command, start_new_session=True)
-    with stop_signals(lambda name: process.send_signal(signal.SIGINT)):
-        while process.poll() is None:
-            time.sleep(LOOK_EVERY_S)
-            known = _grown(paths, table)
-            if len(known.trainings) >= len(table.trainings) + WRITE_EVERY:
-                table = known
-                write_table(table, file)
+    try:
+        with stop_signals(lambda name: process.send_signal(signal.SIGINT)):
+            while not _has_ended(process):
+                grown = _grown(paths, table)
+                if len(grown.trainings) >= len(table.trainings) + WRITE_EVERY:
+                    table = grown
+                    write_table(table, file)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+    return process.returncode
+
+
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(LOOK_EVERY_S)
+    return process.poll() is not None
+
+
+def _unfinished(paths: CampaignPaths, table: Table) -> bool:
+    return any(not trial.state.is_finished for trial in load_snapshot(paths, table.spec.study).trials)
 
 
 def _grown(paths: CampaignPaths, table: Table) -> Table:

@@ -20,8 +20,8 @@ from vbot_campaign.study.study import close_readers, load_snapshot
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
-    "env_steps_per_trial: 1_000_000": "env_steps_per_trial: 20_000",
-    "num_envs: 256": "num_envs: 16, slots: 1",
+    "env_steps_per_trial: 1_000_000": "env_steps_per_trial: 9_000",
+    "num_envs: 256": "num_envs: 8, slots: 1",
     "episode_seconds: 4.0": "episode_seconds: 1.0",
     "every_iterations: 40": "every_iterations: 5",
     "episodes: 128": "episodes: 4",
@@ -83,7 +83,7 @@ def test_a_recording_that_was_killed_goes_on_and_trains_nothing_twice(tmp_path: 
     ]
     assert [len(trial.attempts) for trial in made] == [2, 1, 1, 1]
     assert [training.score for training in table.trainings] == [round(trial.score or 0.0, 5) for trial in made]
-    assert all(training.curve[-1][0] == 20_000 and training.env_steps >= 20_000 for training in table.trainings)
+    assert all(training.curve[-1][0] == 9_000 and training.env_steps >= 9_000 for training in table.trainings)
     assert made[0].parameters == made[1].parameters == table.points[0]
 
     # A whole table has nothing to train, here or elsewhere.
@@ -93,7 +93,7 @@ def test_a_recording_that_was_killed_goes_on_and_trains_nothing_twice(tmp_path: 
 
 
 def known(configuration: int, seed: int) -> Training:
-    return Training(configuration, seed, ((1000, 0.25),), 0.5, {"success_rate": 0.5}, 20_000, 3.0)
+    return Training(configuration, seed, ((1000, 0.25),), 0.5, {"success_rate": 0.5}, 9_000, 3.0)
 
 
 @pytest.mark.slow
