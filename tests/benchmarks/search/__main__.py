@@ -27,7 +27,7 @@ from tests.benchmarks.search.figures import (
 from tests.benchmarks.search.searches import DEFAULT, OURS, RANDOM, searches
 from tests.benchmarks.search.table import TABLE_FILE, Table, read_table
 from tests.benchmarks.search.world import Played, World
-from vbot_campaign.errors import CampaignError
+from vbot_campaign.errors import CampaignError, SpecError
 
 LEAST_CONFIGURATIONS = 6
 
@@ -49,22 +49,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _replay(table: Table, options: argparse.Namespace) -> int:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    if min(options.repetitions, options.ray_repetitions) < 1:
+        raise SpecError("--repetitions and --ray-repetitions: at least 1; an interval takes ten or more.")
     known = len(table.complete)
     print(f"{table.spec.study}: {table.words()}, {table.spec.env_steps_per_trial:,} env steps each")
     if known < LEAST_CONFIGURATIONS:
-        print(f"error: {known} configurations are too few to search; record {LEAST_CONFIGURATIONS}.", file=sys.stderr)
-        return 2
+        raise SpecError(
+            f"{options.table}: {known} configurations are too few to search; {LEAST_CONFIGURATIONS} are the least. "
+            "Train more with: python -m tests.benchmarks.search.record"
+        )
     trials = full_trials(table)
     budget = 2 * trials * table.spec.env_steps_per_trial
     target = target_score(table, trials)
     _describe(table, trials, target, budget, options.repetitions)
-    rows = []
+    rows: list[Figures] = []
     for search in searches():
         worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
         rows.append(_figures(search.name, [(world, search.play(world)) for world in worlds], target, rows))
     if options.ray:
-        _ray(table, options.ray_repetitions, budget, target, rows)
+        _ray(table, min(options.ray_repetitions, options.repetitions), budget, target, rows)
     print(f"\n{promises(rows)}")
+    if table.missing:
+        print("The table is PARTIAL, so nothing is settled. Go on with: python -m tests.benchmarks.search.record")
     return 0
 
 
@@ -82,10 +88,9 @@ def promises(rows: Sequence[Figures]) -> str:
     by_name = {row.name: row for row in rows}
     default = by_name[DEFAULT]
     beaten = beaten_by(default, rows)
+    share = ratio_of(default.steps, by_name[RANDOM].steps).median
     held = [
-        Row(
-            "env steps, share of random's", ratio_of(default.steps, by_name[RANDOM].steps).median, "", 2, ceiling=1 / 3
-        ),
+        Row("env steps, share of random's", share, "", 2, ceiling=1 / 3),
         Row("rows that beat the default", len(beaten), "", ceiling=1),
         Row("its winner was stopped", 100 * default.lost, "%", 1, ceiling=5),
     ]
@@ -110,7 +115,7 @@ def _describe(table: Table, trials: int, target: float, budget: int, repetitions
         f"budget {budget / 1e6:g}M env steps; {repetitions} repetitions"
     )
     shares = "".join(f"{f'at {share:.0%}':>8}" for share in SHARES)
-    print(f"\n  {'search':<34}{'env steps to the target':>25} {'of random':>15}{'reached':>9}{shares}", end="")
+    print(f"\n  {'search':<37}{'env steps to the target':>24}{'of random':>19}{'reached':>9}{shares}", end="")
     print(f"{'lost':>7}{'regret':>8}{'begun':>7}")
 
 
@@ -121,7 +126,7 @@ def _figures(name: str, played: Sequence[tuple[World, Played]], target: float, b
     median = f"{steps.median / 1e6:.1f}M [{steps.low / 1e6:.1f}, {steps.high / 1e6:.1f}]"
     of_random = f"{ratio.median:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]" if before else "1"
     scores = "".join(f"{score:>8.3f}" for score in row.scores)
-    print(f"  {name:<34}{median:>24} {of_random:>18}{row.reached:>7.0%}{scores}", end="")
+    print(f"  {name:<37}{median:>24}{of_random:>19}{row.reached:>9.0%}{scores}", end="")
     print(f"{row.lost:>7.0%}{row.regret:>8.3f}{row.begun:>7g}", flush=True)
     return row
 
@@ -133,7 +138,7 @@ def _ray(table: Table, repetitions: int, budget: int, target: float, rows: list[
     try:
         played = play_ray(worlds)
     except RayMissingError as error:
-        print(f"  {NAME:<34} left out: {error}")
+        print(f"  {NAME:<37} left out: {error}")
         return
     rows.append(_figures(NAME, list(zip(worlds, played, strict=True)), target, rows))
     if repetitions != len(rows[0].steps):

@@ -139,9 +139,9 @@ def rank_correlations(table: Table) -> Mapping[float, float]:
 
 
 def seed_correlation(table: Table) -> float:
-    """Return how well the final score with one seed tells that with another (Pearson's r, first two seeds)."""
-    one, other = ([table.known[n, seed].score or 0.0 for n in table.complete] for seed in table.seeds[:2])
-    return _correlation(one, other)
+    """Return how well the final score with one seed tells that with another (Pearson's r, first and last seed)."""
+    scores = [[table.known[n, seed].score or 0.0 for n in table.complete] for seed in table.seeds]
+    return _correlation(scores[0], scores[-1])
 
 
 def _winner_lost(world: World, played: Played) -> tuple[bool, float]:

@@ -37,7 +37,7 @@ def run_live(runs: Path, table: Table) -> int:
         print(f"\n{name}: {_result(paths, spec)}\n", flush=True)
     print(f"{TRIALS} x {ENV_STEPS:,} env steps for each search")
     for name, spec in live_studies(table.spec).items():
-        print(f"  {name:<34}{_result(paths, spec)}")
+        print(f"  {name:<37}{_result(paths, spec)}")
     return 0
 
 

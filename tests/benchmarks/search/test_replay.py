@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-from tests.benchmarks.search.__main__ import promises
+from tests.benchmarks.search.__main__ import main, promises
 from tests.benchmarks.search.figures import Figures, best_known, figures_of, ratio_of, steps_to, target_score
 from tests.benchmarks.search.nearest import distance, nearest
 from tests.benchmarks.search.optuna_alone import play_optuna
 from tests.benchmarks.search.ours import play_ours
 from tests.benchmarks.search.ray_tune import clocked
 from tests.benchmarks.search.searches import DEFAULT, RANDOM, searches
-from tests.benchmarks.search.table import Table, Training
+from tests.benchmarks.search.table import Table, Training, write_table
 from tests.benchmarks.search.world import Ended, Played, World
 from tests.support.builders import study_spec
 from vbot_campaign.spec.study import PrunerSettings, SamplerSettings, StudySpec
@@ -241,3 +242,28 @@ def test_the_promises_are_those_of_the_default() -> None:
     assert broken.splitlines()[0] == "0 of 3 floors hold."
     assert "BEATEN by ours: other: its median lies below the default's interval." in broken
     assert broken.endswith("Fewest env steps of ours: other.")
+
+
+def test_one_command_prints_all_rows_and_says_that_a_table_is_partial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "curves.json.gz"
+    whole = table()
+    write_table(Table(whole.spec, (*whole.points, {"ppo.learning_rate": 5e-4}), (1,), whole.trainings), file)
+
+    assert main(["--table", str(file), "--no-ray", "--repetitions", "3"]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("toy: a PARTIAL table: 6 of 7 configurations x 1 seeds are trained")
+    assert "target 0." in lines[3]
+    assert "what 2 full random trials know in half of all orders; budget 0.0016M env steps" in lines[3]
+    assert [line[2:39].strip() for line in lines[6 : 6 + len(searches())]] == [row.name for row in searches()]
+    assert lines[-1].startswith("The table is PARTIAL, so nothing is settled.")
+
+
+def test_a_table_of_a_few_trainings_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "curves.json.gz"
+    write_table(Table(spec(), table().points, (1,), table().trainings[:5]), file)
+
+    assert main(["--table", str(file), "--no-ray"]) == 2
+    assert "5 configurations are too few to search; 6 are the least." in capsys.readouterr().err
