@@ -112,6 +112,11 @@ class CampaignPaths:
         """Folder of the files that the dashboard shows beside trials, of all studies."""
         return self.root / "artifacts"
 
+    @property
+    def service(self) -> ServicePaths:
+        """Files of the service that runs what is in the queue; no study can have the name of their folder."""
+        return ServicePaths(self.root / ".service")
+
     def study(self, name: str) -> StudyPaths:
         """Return the paths of one study.
 
@@ -135,6 +140,44 @@ class CampaignPaths:
     def single_run(self, environment: str, now: datetime | None = None) -> TrialPaths:
         """Return the folder of a new training without a study."""
         return TrialPaths(self.root / environment / f"{timestamp(now)}_PPO")
+
+
+@dataclass(frozen=True)
+class ServicePaths:
+    """What lies in ``runs/.service/``."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the live service."""
+        return self.root / "serve.lock"
+
+    @property
+    def owner(self) -> Path:
+        """Who holds the lock, or held it last."""
+        return self.root / "serve.json"
+
+    def definition(self, name: str) -> Path:
+        """The study or plan file that was given to a supervisor.
+
+        Raises:
+            SpecError: The name could lead out of the folder.
+        """
+        return self._of(name, "yaml")
+
+    def log(self, name: str) -> Path:
+        """Everything that the supervisors of a study or plan have printed.
+
+        Raises:
+            SpecError: The name could lead out of the folder.
+        """
+        return self._of(name, "log")
+
+    def _of(self, name: str, kind: str) -> Path:
+        if (problem := name_problem(name)) is not None:
+            raise SpecError(f"queue: {problem}")
+        return self.root / f"{name}.{kind}"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,19 @@ def store(paths: CampaignPaths, plan: PlanSpec, folder: Path) -> PlanSpec:
     if plan.plan not in plan_names(paths):
         create_plan(paths, plan.plan, plan_definition(plan), CampaignState().as_dict())
         return plan
+    if refuse_changes(paths, plan):
+        update_plan(paths, plan.plan, definition=plan_definition(plan))
+    return plan
+
+
+def refuse_changes(paths: CampaignPaths, plan: PlanSpec) -> bool:
+    """Tell whether a plan differs from the one that is stored under its name; where none is, it does not.
+
+    Raises:
+        StudyChangedError: It differs in more than a raised budget or an easier gate.
+    """
+    if plan.plan not in plan_names(paths):
+        return False
     stored = stored_plan(paths, plan.plan)
     changes = changes_between(_by_name(stored), _by_name(plan), _may_change)
     if changes and not changes.only_raises_budget:
@@ -58,9 +71,7 @@ def store(paths: CampaignPaths, plan: PlanSpec, folder: Path) -> PlanSpec:
             "Give the changed plan a new name, or put the file back; a budget may be raised, and threshold, tries and "
             "otherwise of a gate may change."
         )
-    if changes:
-        update_plan(paths, plan.plan, definition=plan_definition(plan))
-    return plan
+    return bool(changes)
 
 
 def check_plan(paths: CampaignPaths, plan: PlanSpec, folder: Path) -> PlanSpec:

@@ -10,6 +10,7 @@ import typer
 from vbot_campaign.cli import studies as studies  # isort: skip
 from vbot_campaign.cli import phases as phases  # isort: skip
 from vbot_campaign.cli import campaigns as campaigns  # isort: skip
+from vbot_campaign.cli import service as service  # isort: skip
 from vbot_campaign.cli import story as story  # isort: skip
 from vbot_campaign.cli import files as files  # isort: skip
 from vbot_campaign.cli import alerts as alerts  # isort: skip

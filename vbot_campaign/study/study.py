@@ -110,7 +110,7 @@ class CampaignStudy:
             if warm_start is not None:
                 study.set_user_attr(WARM_START, asdict(warm_start))
             study.set_user_attr(DEFINITION, definition(spec))
-        elif _raises_budget(study_from_definition(stored[DEFINITION]), spec):
+        elif raises_budget(study_from_definition(stored[DEFINITION]), spec):
             study.set_user_attr(DEFINITION, definition(spec))
         return cls.open(storage, spec.study)
 
@@ -460,7 +460,16 @@ def _names(storage: CampaignStorage) -> list[str]:
     return sorted(study.study_name for study in storage.optuna.get_all_studies())
 
 
-def _raises_budget(stored: StudySpec, new: StudySpec) -> bool:
+def raises_budget(stored: StudySpec, new: StudySpec) -> bool:
+    """Tell whether a definition differs from the stored one in a raised budget.
+
+    Args:
+        stored: As it is in the database.
+        new: Of the same name, with its defaults written out.
+
+    Raises:
+        StudyChangedError: It differs in more than that.
+    """
     changes = definition_changes(stored, new)
     if changes and not changes.only_raises_budget:
         raise StudyChangedError(

@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from vbot_campaign.errors import StorageError
 from vbot_campaign.paths import is_inside as is_inside
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """Of the newest of `vbot_campaign.study.migrations`."""
 
 
@@ -203,6 +203,52 @@ class PlanRow(Base):
     updated: Mapped[datetime]
     definition: Mapped[dict[str, Any]]
     state: Mapped[dict[str, Any]]
+
+
+class SubmissionRow(Base):
+    """A study or a plan that a service runs, ran or is to run."""
+
+    __tablename__ = "campaign_queue"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    """``study`` or ``plan``."""
+    definition: Mapped[dict[str, Any]]
+    """As in a file, with all that it refers to resolved and all paths absolute."""
+    priority: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str]
+    """``queued``, ``running``, ``finished``, ``failed`` or ``cancelled``."""
+    reason: Mapped[str] = mapped_column(TEXT, default="")
+    wanted: Mapped[str] = mapped_column(default="")
+    """What becomes of it when its supervisor has stopped: ``cancel``, ``requeue``, or nothing was asked."""
+    submitted: Mapped[datetime]
+    started: Mapped[datetime | None]
+    ended: Mapped[datetime | None]
+    launched: Mapped[datetime | None]
+    """When the process that runs it was started; None between two of them."""
+    not_before: Mapped[datetime | None]
+    """Until then it is not started again after a death."""
+    deaths: Mapped[int] = mapped_column(default=0)
+    """Processes in a row that died."""
+    restarts: Mapped[int] = mapped_column(default=0)
+    """How often a process was started again, over its whole life."""
+    host: Mapped[str | None]
+    pid: Mapped[int | None]
+    pid_started: Mapped[float | None]
+    share: Mapped[list[str]]
+    """GPUs and CPU cores that it was given; none where it has the whole machine."""
+
+    __table_args__ = (
+        # Two people who submit the same study at the same moment: one of them is told.
+        sa.Index(
+            "campaign_queue_open",
+            "name",
+            unique=True,
+            sqlite_where=sa.text("state IN ('queued', 'running')"),
+            postgresql_where=sa.text("state IN ('queued', 'running')"),
+        ),
+    )
 
 
 def stored_version(connection: sa.Connection) -> int | None:

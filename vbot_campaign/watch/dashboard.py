@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import socketserver
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, BinaryIO
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from typing import TYPE_CHECKING, BinaryIO
 
-from vbot_campaign.errors import CampaignError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import open_storage
-from vbot_campaign.watch.address import Address, bind, check_port, is_loopback
+from vbot_campaign.watch.address import Address, bind, check_port
 from vbot_campaign.watch.guard import Guard
 from vbot_campaign.watch.pages import Pages
+from vbot_campaign.watch.server import QuietHandler, ThreadedServer, check_exposure
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
@@ -22,29 +20,12 @@ if TYPE_CHECKING:
 DEFAULT_PORT = 8080
 
 
-class _Handler(WSGIRequestHandler):
-    """Answers without a line per request: the page asks every few seconds."""
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing."""
-
-
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-
-    def server_bind(self) -> None:
-        # The standard server asks the name service for its own name, which can take seconds and is used nowhere.
-        socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-
-
 class Dashboard:
     """A dashboard that is bound to its port and answers while `serve_forever` runs."""
 
     def __init__(self, storage: CampaignStorage, application: WSGIApplication, host: str, port: int) -> None:
-        def listen(candidate: int) -> _Server:
-            server = _Server((host, candidate), _Handler)
+        def listen(candidate: int) -> ThreadedServer:
+            server = ThreadedServer((host, candidate), QuietHandler)
             server.set_app(application)
             return server
 
@@ -93,13 +74,7 @@ def open_dashboard(
         StudyNotFoundError: There is no database yet.
     """
     check_port(port)
-    if token is not None and not token.strip():
-        raise CampaignError("--token: is empty; give a secret of at least a few letters.")
-    if token is None and not is_loopback(host):
-        raise CampaignError(
-            f"--host {host}: other machines could read every study, for the dashboard has no login. "
-            f"Add --token SECRET, or keep 127.0.0.1 and use a tunnel: ssh -L {port}:127.0.0.1:{port} THIS_MACHINE"
-        )
+    check_exposure(host, port, token, page="dashboard")
     storage = open_storage(paths, read_only=not allow_edit)
     try:
         pages = Pages(_optuna_dashboard(storage, paths), paths, tensorboard)

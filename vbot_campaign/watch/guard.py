@@ -31,8 +31,16 @@ class Guard:
       read by one: optuna-dashboard allows that for artifacts, policies among them.
     """
 
-    def __init__(self, application: WSGIApplication, *, token: str | None, allow_edit: bool) -> None:
+    def __init__(
+        self,
+        application: WSGIApplication,
+        *,
+        token: str | None,
+        allow_edit: bool,
+        way_out: str = "start with --allow-edit to change studies here",
+    ) -> None:
         self._application = application
+        self._way_out = way_out
         self._token = token
         self._allow_edit = allow_edit
 
@@ -48,7 +56,7 @@ class Guard:
             )
         method = environ["REQUEST_METHOD"]
         if method not in _READING and not self._allow_edit:
-            message = f"read-only: {method} is not allowed; start with --allow-edit to change studies here"
+            message = f"read-only: {method} is not allowed; {self._way_out}"
             return _refuse(start_response, "405 Method Not Allowed", message, ("Allow", ", ".join(_READING)))
         if method not in _READING and _is_foreign(environ):
             return _refuse(start_response, "403 Forbidden", "changes from pages of another origin are refused")
