@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from rich import box
 from rich.console import RenderableType
 from rich.table import Table
@@ -14,12 +16,13 @@ SHOWN_ENDED = 10
 _STYLES = {"running": "green", "failed": "bold red", "cancelled": "bright_black"}
 
 
-def queue_table(submissions: list[Submission], *, served: bool) -> RenderableType:
+def queue_table(submissions: list[Submission], *, served: bool, now: datetime | None = None) -> RenderableType:
     """Return what runs, what waits in its order, and the newest of what has ended.
 
     Args:
         submissions: All of them.
         served: Whether a service is at work.
+        now: Times of the last day are shown by hour and minute, older ones by their day; all are UTC.
     """
     lines = queue_lines(submissions)
     if not lines:
@@ -29,8 +32,9 @@ def queue_table(submissions: list[Submission], *, served: bool) -> RenderableTyp
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in ("#", "name", "kind", "prio", "state", "submitted", "started", "ended", "reason"):
         table.add_column(column, justify="right" if column in ("#", "prio") else "left", overflow="fold")
+    now = now or datetime.now(UTC)
     for line in shown:
-        table.add_row(*_cells(line), style=_STYLES.get(line.state, ""))
+        table.add_row(*_cells(line, now), style=_STYLES.get(line.state, ""))
     notes = [] if served else ["no service is at work on this runs folder: vbot-campaign serve"]
     notes += [f"{len(ended) - SHOWN_ENDED} more have ended; all are in --json"] if len(ended) > SHOWN_ENDED else []
     if notes:
@@ -39,12 +43,13 @@ def queue_table(submissions: list[Submission], *, served: bool) -> RenderableTyp
     return table
 
 
-def _cells(line: QueueLine) -> list[str]:
-    times = [_short(time) for time in (line.submitted, line.started, line.ended)]
+def _cells(line: QueueLine, now: datetime) -> list[str]:
+    times = [_short(time, now) for time in (line.submitted, line.started, line.ended)]
     place = str(line.position) if line.position is not None else ""
     return [place, line.name, line.kind, str(line.priority), line.state, *times, line.reason]
 
 
-def _short(time: str | None) -> str:
-    """Return ``11-29 06:40`` of a UTC time."""
-    return f"{time[5:10]} {time[11:16]}" if time else ""
+def _short(time: str | None, now: datetime) -> str:
+    if time is None:
+        return ""
+    return time[11:16] if now - datetime.fromisoformat(time) < timedelta(days=1) else time[5:10]

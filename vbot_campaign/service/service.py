@@ -86,6 +86,8 @@ class Service:
         self._children = Children(paths)
         self._stop = Stop.NO
         self._complaint = ""
+        self._asked: set[int] = set()
+        """Submissions that were said to be stopped."""
         self.pulse = Pulse(started=clock(), round=clock())
 
     def hear(self, signal_name: str) -> None:
@@ -98,6 +100,7 @@ class Service:
         while not self._round():
             time.sleep(self._poll_s)
         self._manager.stopping()
+        self._say("nothing runs any more; the next service goes on with what is in the queue")
 
     def _round(self) -> bool:
         """Look, decide and act once; return whether the service is over."""
@@ -178,7 +181,8 @@ class Service:
                 if not one.wanted:
                     self._queue.change(one, wanted=action.wanted)
                 reason = "cancelled" if action.wanted == "cancel" else "the service was stopped"
-                if ask_to_stop(self._paths, one, reason):
+                if ask_to_stop(self._paths, one, reason) and one.id not in self._asked:
+                    self._asked.add(one.id)
                     self._say(f"{one.name}: asked to stop with checkpoints ({reason})")
             case Kill():
                 self._children.interrupt(one)

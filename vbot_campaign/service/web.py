@@ -75,13 +75,18 @@ def serve(
         service = Service(paths, queue, shares, manager=ServiceManager(os.environ), say=say)
         with stop_signals(service.hear), contextlib.closing(Readings(paths, queue)) as readings:
             pages = ServicePages(paths, readings, service.pulse)
-            with _answering(settings, pages) as address:
+            with answering(settings, pages) as address:
                 ready(address)
                 service.run()
 
 
 @contextlib.contextmanager
-def _answering(settings: Settings, pages: WSGIApplication) -> Iterator[Address]:
+def answering(settings: Settings, pages: WSGIApplication) -> Iterator[Address]:
+    """Serve pages behind the guard for the block, and yield their address.
+
+    Raises:
+        CampaignError: The port is taken, or the host is not one of this machine.
+    """
     guard = Guard(pages, token=settings.token, allow_edit=False, way_out="the queue is changed by submit and cancel")
     server = _listen(settings, guard)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.2}, name="pages", daemon=True)
