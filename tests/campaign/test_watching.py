@@ -27,6 +27,7 @@ from vbot_campaign.study.plans import plan_names
 from vbot_campaign.study.reading import read_snapshot
 from vbot_campaign.study.storage import open_storage
 from vbot_campaign.study.study import close_readers
+from vbot_campaign.study.tables import SCHEMA_VERSION
 
 PLAN = """\
 plan: tiny
@@ -157,7 +158,7 @@ def test_a_database_of_the_version_before_is_brought_up_to_date_and_saved_first(
 
     open_storage(paths).close()
 
-    assert version(paths.database) == 2
+    assert version(paths.database) == SCHEMA_VERSION
     (saved,) = automatic_backups(paths)
     assert version(saved) == 1
     assert len(read_snapshot(paths, "walk").trials) == 3

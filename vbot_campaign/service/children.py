@@ -21,6 +21,7 @@ from vbot_campaign.service import shares
 from vbot_campaign.service.decisions import Share
 from vbot_campaign.service.standing import is_known, study_parts
 from vbot_campaign.service.systemd import VARIABLES
+from vbot_campaign.spec.settings import STORAGE_VARIABLE
 from vbot_campaign.study.owner import Owner, process_started
 from vbot_campaign.study.plans import load_plan_record, plan_names
 from vbot_campaign.study.reading import read_snapshot
@@ -70,7 +71,7 @@ class Children:
                 stderr=subprocess.STDOUT,
                 # Neither a Ctrl-C nor the end of this service reaches it.
                 start_new_session=True,
-                env=_environment(share, os.environ),
+                env=_environment(share, os.environ, self._paths.storage),
             )
         self._processes[one.id] = process
         try:
@@ -119,10 +120,12 @@ class Children:
                 os.kill(one.owner.pid, signal.SIGTERM)
 
 
-def _environment(share: Share, inherited: Mapping[str, str]) -> dict[str, str]:
+def _environment(share: Share, inherited: Mapping[str, str], storage: str | None) -> dict[str, str]:
     ours = (*VARIABLES, TOKEN_VARIABLE)
     kept = {name: value for name, value in inherited.items() if name not in ours}
-    return {**shares.environment(share, kept), "PYTHONUNBUFFERED": "1"}
+    # The address may hold a password, and everybody can read a command line.
+    database = {STORAGE_VARIABLE: storage} if storage is not None else {}
+    return {**shares.environment(share, kept), **database, "PYTHONUNBUFFERED": "1"}
 
 
 def last_words(log: Path, start: int) -> str:

@@ -81,6 +81,8 @@ def _restore_database(paths: CampaignPaths, file: Path, force: bool) -> Restored
     open_storage(f"sqlite:///{file.absolute().as_posix()}", read_only=True).close()
     for lock in paths.root.glob("*/.supervisor.lock"):
         _refuse_if_locked(lock, lock.parent.name)
+    if fs.is_locked(paths.service.lock):
+        raise StudyBusyError(f"{paths.root}: a service is at work on it; end it first (docs/service.md).")
     if paths.database.exists() and not force and _is_sound(paths.database):
         raise StorageError(
             f"{paths.database}: is there and sound; nothing was changed. --force puts {file} in its place and keeps it "

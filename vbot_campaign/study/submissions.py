@@ -236,10 +236,13 @@ def opened(paths: CampaignPaths, *, read_only: bool = False) -> Iterator[Submiss
 
 def read_submissions(paths: CampaignPaths) -> list[Submission]:
     """Return everything that was ever submitted, the oldest first; nothing where there is no database."""
-    if not paths.database.exists():
+    if not paths.has_database:
         return []
-    with opened(paths, read_only=True) as queue:
-        return queue.all()
+    try:
+        with opened(paths, read_only=True) as queue:
+            return queue.all()
+    except StudyNotFoundError:  # a server that nothing was stored on yet
+        return []
 
 
 def _submission(row: SubmissionRow) -> Submission:
