@@ -148,7 +148,12 @@ def test_a_drain_stops_what_runs_starts_nothing_and_leaves_when_nothing_runs() -
 
 
 def test_a_second_signal_has_workers_killed() -> None:
-    assert decide(running(1, wanted="requeue"), running(2, share=LEFT), stop=Stop.KILL) == [Kill(1), Kill(2)]
+    assert decide(running(1), running(2, share=LEFT, wanted="cancel"), stop=Stop.KILL) == [
+        AskToStop(1, "requeue"),
+        Kill(1),
+        AskToStop(2, "cancel"),
+        Kill(2),
+    ]
 
 
 def test_what_an_earlier_service_was_draining_goes_back_to_the_queue() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.service import Queue, Service, queue_in
+from tests.support.service import Queue, Service, queue_in, write_plan
+from vbot_campaign.cli.pages import TOKEN_VARIABLE
 from vbot_campaign.errors import StudyNotFoundError
 from vbot_campaign.service.readings import queue_lines
 from vbot_campaign.study.reading import read_snapshot
@@ -140,17 +142,61 @@ def test_cancel_stops_a_running_study_and_its_place_goes_to_the_next(slow_queue:
     assert queue.state("two") == "queued"
 
 
+def test_a_plan_is_drained_between_its_studies_and_goes_on_to_its_end(slow_queue: Queue) -> None:
+    queue = slow_queue
+    queue.submit_file(write_plan(queue.folder, "tour"))
+    service = queue.serve()
+    queue.wait_for(lambda: queue.iterations("tour.near.search") > 2)
+    assert service.end() == 0
+    assert queue.state("tour") == "queued"
+    assert read_snapshot(queue.paths, "tour.near.search").state == "stopped"
+
+    queue.environ["TOY_ITERATION_S"] = "0.02"
+    second = queue.serve()
+    queue.wait_for(lambda: not queue.rows()["tour"].state.is_open)
+    assert queue.state("tour") == "finished", queue.rows()["tour"].reason
+    assert queue.rows()["tour"].restarts == 1
+    queue.assert_trained_once("tour.near.search")
+    queue.assert_trained_once("tour.near.train", trials=1)
+    assert second.end() == 0
+
+
 @pytest.mark.skipif(len(getattr(os, "sched_getaffinity", lambda _: ())(0)) < 2, reason="needs two cores")
-def test_two_at_once_have_a_core_each(slow_queue: Queue) -> None:
+def test_two_at_once_have_a_core_each_and_none_of_the_secrets_of_the_service(slow_queue: Queue) -> None:
     queue = slow_queue
     queue.submit("one", "two")
-    service = queue.serve("--parallel", "2")
-    queue.wait_for(lambda: queue.iterations("one") > 0 and queue.iterations("two") > 0)
-    owners = [queue.rows()[name].owner for name in ("one", "two")]
-    cores = [os.sched_getaffinity(owner.pid) for owner in owners if owner is not None]
-    assert len(cores) == 2
-    assert cores[0].isdisjoint(cores[1])
-    metrics = service.ask("/metrics").body.decode()
-    assert "vbot_campaign_supervisors_running 2.0" in metrics
-    assert service.end() == 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(queue.folder / "notify"))
+        manager.setblocking(False)
+        secrets = {TOKEN_VARIABLE: "s3cret", "NOTIFY_SOCKET": str(queue.folder / "notify"), "WATCHDOG_USEC": "2000000"}
+        service = queue.serve("--parallel", "2", **secrets)
+        queue.wait_for(lambda: queue.iterations("one") > 0 and queue.iterations("two") > 0)
+
+        owners = [owner for name in ("one", "two") if (owner := queue.rows()[name].owner) is not None]
+        cores = [os.sched_getaffinity(owner.pid) for owner in owners]
+        assert len(cores) == 2
+        assert cores[0].isdisjoint(cores[1])
+        for owner in owners:
+            inherited = Path(f"/proc/{owner.pid}/environ").read_bytes()
+            assert not any(name.encode() in inherited for name in secrets)
+
+        assert service.ask("/metrics").status == 401
+        metrics = service.ask("/metrics", Authorization="Bearer s3cret").body.decode()
+        assert "vbot_campaign_supervisors_running 2.0" in metrics
+        assert service.end() == 0
+        heard = messages(manager)
+    assert heard[0] == "READY=1"
+    assert heard[-1] == "STOPPING=1"
+    assert {"WATCHDOG=1", "STATUS=2 running, 0 queued"} <= set(heard)
+    assert any(line.startswith("STATUS=draining") for line in heard)
     assert [queue.state(name) for name in ("one", "two")] == ["queued", "queued"]
+
+
+def messages(manager: socket.socket) -> list[str]:
+    """Return what a service has told its manager."""
+    found = []
+    while True:
+        try:
+            found.append(manager.recv(4096).decode())
+        except BlockingIOError:
+            return found

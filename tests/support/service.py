@@ -59,8 +59,21 @@ def study_values(name: str, **changes: Any) -> dict[str, Any]:
 
 def write_study(folder: Path, name: str, **changes: Any) -> Path:
     """Write such a study to ``folder/NAME.yaml``."""
+    return _write(folder, name, study_values(name, **changes))
+
+
+def write_plan(folder: Path, name: str) -> Path:
+    """Write a plan of one stage, a search of two trials and a training without a gate, to ``folder/NAME.yaml``."""
+    study = study_values(name)
+    search = {"trials": 2, **{key: study[key] for key in ("env_steps_per_trial", "sampler", "pruner", "search_space")}}
+    stage = {"stage": "near", "search": search, "train": {"env_steps": study["env_steps_per_trial"]}}
+    shared = {key: study[key] for key in ("objective", "trainer", "workers", "report_points")}
+    return _write(folder, name, {"plan": name, **shared, "ppo": study["fixed"]["ppo"], "stages": [stage]})
+
+
+def _write(folder: Path, name: str, values: dict[str, Any]) -> Path:
     path = folder / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(study_values(name, **changes), sort_keys=False), encoding="utf-8")
+    path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
     return path
 
 
@@ -125,9 +138,12 @@ class Queue:
     def submit(self, *names: str, priority: int = 0, **changes: Any) -> None:
         """Put small studies into the queue, without a process for each."""
         for name in names:
-            checked = check_file(self.paths, write_study(self.folder, name, **changes))
-            with opened(self.paths) as queue:
-                submit(self.paths, queue, checked, priority=priority)
+            self.submit_file(write_study(self.folder, name, **changes), priority=priority)
+
+    def submit_file(self, file: Path, *, priority: int = 0) -> None:
+        """Put a study or plan file into the queue, without a process for it."""
+        with opened(self.paths) as queue:
+            submit(self.paths, queue, check_file(self.paths, file), priority=priority)
 
     def cancel(self, name: str) -> str:
         """Cancel a study, without a process for it; return what was done."""

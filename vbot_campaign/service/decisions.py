@@ -178,10 +178,10 @@ def _for_running(item: Item, stop: Stop) -> Iterator[Action]:
         yield from _for_resting(item, stop)
     elif item.ending is not None:
         yield _settled(item, item.ending, stop)
-    elif stop is Stop.KILL:
-        yield Kill(item.id)
-    elif item.wanted or stop is Stop.DRAIN:
+    elif item.wanted or stop is not Stop.NO:
         yield AskToStop(item.id, item.wanted or "requeue")
+        if stop is Stop.KILL:
+            yield Kill(item.id)
 
 
 def _for_resting(item: Item, stop: Stop) -> Iterator[Action]:

@@ -71,8 +71,9 @@ class Readings:
 
     def close(self) -> None:
         """Close all readers."""
-        self._in_thread(self._close)
-        self._thread.shutdown()
+        with contextlib.suppress(CampaignError):  # it is stuck in a database that does not answer
+            self._in_thread(self._close)
+        self._thread.shutdown(wait=False)
 
     def _in_thread(self, work: Callable[[], T]) -> T:
         try:

@@ -116,7 +116,7 @@ class Service:
                 if isinstance(action, Leave):
                     return True
                 self._carry_out(action, found[action.id])
-        except CampaignError as error:
+        except (CampaignError, OSError) as error:
             # Full disks and locked databases pass; the studies go on meanwhile.
             self._complain(str(error))
             return False
