@@ -88,7 +88,8 @@ def test_ends_by_exit_code_and_by_what_the_database_says() -> None:
 
 
 def test_one_that_ended_unseen_is_asked_once_more_because_a_confirmation_may_be_left() -> None:
-    assert decide(ended(Word.FINISHED, None, share=LEFT)) == [Launch(1, LEFT, again=True)]
+    for word in (Word.FINISHED, Word.USED_UP):
+        assert decide(ended(word, None, share=LEFT)) == [Launch(1, LEFT, again=True)]
 
 
 def test_what_the_command_line_refuses_is_not_tried_again() -> None:

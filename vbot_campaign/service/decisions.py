@@ -200,7 +200,7 @@ def _settled(item: Item, ending: Ending, stop: Stop) -> Action:
         return End(item.id, QueueState.CANCELLED, "cancelled; its trials can be resumed")
     if ending.word is Word.FAILED:
         return End(item.id, QueueState.FAILED, ending.reason)
-    if ending.word is Word.USED_UP:
+    if ending.word is Word.USED_UP and ending.exit_code == 0:
         return End(item.id, QueueState.FINISHED, ending.reason)
     if stop is not Stop.NO or item.wanted == "requeue":
         return Requeue(item.id, "the service was stopped")
@@ -210,8 +210,8 @@ def _settled(item: Item, ending: Ending, stop: Stop) -> Action:
 
 
 def _interrupted(item: Item, ending: Ending) -> Action:
-    if ending.word is Word.FINISHED and ending.exit_code is None:
-        # Its confirmation may be left, or nothing: the command that resumes it knows.
+    if ending.word in (Word.FINISHED, Word.USED_UP) and ending.exit_code is None:
+        # What follows a search may be left, or nothing: the command that resumes it knows.
         return Launch(item.id, item.share, again=True)
     if ending.exit_code == REFUSED and ending.word is not Word.DIED:
         return End(item.id, QueueState.FAILED, ending.last_words)

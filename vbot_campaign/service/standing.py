@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from vbot_campaign.campaign import budget
 from vbot_campaign.campaign.budget import phases_of
 from vbot_campaign.campaign.confirm import PHASE as CONFIRM
+from vbot_campaign.campaign.derived import is_over
+from vbot_campaign.campaign.extend import PHASE as EXTEND
 from vbot_campaign.campaign.plans import stored_plan
 from vbot_campaign.campaign.state import CampaignState
 from vbot_campaign.errors import StudyError
@@ -22,7 +24,6 @@ from vbot_campaign.study.reading import read_names, read_snapshot
 from vbot_campaign.study.snapshot import StudySnapshot
 from vbot_campaign.study.study import is_stored
 from vbot_campaign.study.submissions import Kind
-from vbot_campaign.supervisor.recovery import plan_from
 
 _ENDS = ("finished", "stopped")
 """Causes of the alert that a supervisor leaves as its last word."""
@@ -53,7 +54,7 @@ def standing(paths: CampaignPaths, kind: Kind, name: str, *, since: datetime | N
         return _of_plan(paths, name, since)
     found = [_of_study(paths, part, since) for part in _snapshots(paths, name)]
     # A search whose budget was raised goes on before its confirmation of before does.
-    unfinished = [part for part in found if part.word is not Word.FINISHED]
+    unfinished = [part for part in found if part.word not in (Word.FINISHED, Word.USED_UP)]
     busy = [part for part in unfinished if part.word is Word.RUNNING]
     return [*busy, *unfinished, *reversed(found), Standing(Word.UNTOUCHED)][0]
 
@@ -68,7 +69,7 @@ def study_parts(paths: CampaignPaths, kind: Kind, name: str) -> list[str]:
     """Return all stored studies that a study or plan may have a supervisor at, in the order in which they run."""
     there = set(read_names(paths))
     if kind == "study":
-        return [part for part in (name, f"{name}.{CONFIRM}") if part in there]
+        return [part for part in (name, f"{name}.{CONFIRM}", f"{name}.{EXTEND}") if part in there]
     if name not in plan_names(paths):
         return []
     plan = stored_plan(paths, name)
@@ -93,8 +94,7 @@ def _of_study(paths: CampaignPaths, snapshot: StudySnapshot, since: datetime | N
         return Standing(Word.UNTOUCHED, snapshot.reason)
     if last.level == "error":
         return Standing(Word.FAILED, snapshot.reason)
-    used_up = plan_from(paths.study(snapshot.spec.study), snapshot).used_up
-    return Standing(Word.STOPPED if used_up is None else Word.USED_UP, snapshot.reason)
+    return Standing(Word.USED_UP if is_over(paths, snapshot) else Word.STOPPED, snapshot.reason)
 
 
 def _of_plan(paths: CampaignPaths, name: str, since: datetime | None) -> Standing:
