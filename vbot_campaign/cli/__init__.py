@@ -20,6 +20,7 @@ from vbot_campaign.cli import rewards as rewards  # isort: skip
 from vbot_campaign.cli import pages as pages  # isort: skip
 from vbot_campaign.cli import report as report  # isort: skip
 from vbot_campaign.cli import records as records  # isort: skip
+from vbot_campaign.cli import storage as storage  # isort: skip
 from vbot_campaign.cli import search as search  # isort: skip
 from vbot_campaign.cli import transfer as transfer  # isort: skip
 from vbot_campaign.cli import chaos as chaos  # isort: skip

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Sequence
 
 from vbot_campaign.spec.settings import STORAGE_VARIABLE
-from vbot_campaign.storage_url import has_password
+from vbot_campaign.storage_url import masked
 
-_OPTION = "--storage"
-_WITH_VALUE = ("--runs", _OPTION)
+_ARGUMENTS = "VBOT_CAMPAIGN_ARGUMENTS"
 
 
 def leave_process_list() -> None:
-    """Begin again without the option where it has a password: everybody on the machine can read a command line.
+    """Begin again with ``***`` for the passwords in the command line, which everybody on the machine can read.
 
-    The address goes on in the environment, which only its owner can read. Windows shows command lines to their owner
-    alone and cannot replace a process, so nothing happens there.
+    The real arguments go on in the environment, which only its owner can read, and from there into `sys.argv`. Windows
+    shows command lines to their owner alone and cannot replace a process, so nothing happens there.
     """
-    arguments, address = without_storage(sys.argv[1:])
-    if address is None or not has_password(address) or sys.platform == "win32":
+    kept = os.environ.pop(_ARGUMENTS, None)
+    if kept is not None:
+        sys.argv[1:] = json.loads(kept)
         return
-    begin = len(sys.orig_argv) - len(sys.argv) + 1
-    if sys.orig_argv[begin:] != sys.argv[1:]:
-        return  # called by another program, whose command line is none of ours
-    interpreter = sys.orig_argv[1:begin]
-    os.environ[STORAGE_VARIABLE] = address
-    os.execv(sys.executable, [sys.executable, *interpreter, *arguments])  # noqa: S606
+    shown = [masked(argument) for argument in sys.argv[1:]]
+    begin = len(sys.orig_argv) - len(shown)
+    # Where another program has called, the command line is none of ours.
+    if shown == sys.argv[1:] or sys.orig_argv[begin:] != sys.argv[1:] or sys.platform == "win32":
+        return
+    os.environ[_ARGUMENTS] = json.dumps(sys.argv[1:])
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:begin], *shown])  # noqa: S606
 
 
 def leave_environment() -> str | None:
     """Take the address out of the environment, so that nothing inherits it, and return it."""
     return os.environ.pop(STORAGE_VARIABLE, None)
-
-
-def without_storage(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Return a command line without the option for the database, and its value; only before the command it is one."""
-    kept: list[str] = []
-    address: str | None = None
-    left = list(arguments)
-    while left and left[0].startswith("-"):
-        name, equals, value = left.pop(0).partition("=")
-        given = [f"{name}{equals}{value}"]
-        if name in _WITH_VALUE and not equals and left:
-            value = left.pop(0)
-            given.append(value)
-        if name == _OPTION:
-            address = value
-        else:
-            kept += given
-    return [*kept, *left], address
