@@ -186,7 +186,7 @@ def _for_running(item: Item, stop: Stop) -> Iterator[Action]:
 
 def _for_resting(item: Item, stop: Stop) -> Iterator[Action]:
     if item.wanted == "cancel":
-        yield End(item.id, QueueState.CANCELLED, "cancelled")
+        yield End(item.id, QueueState.CANCELLED, "on request; its trials can be resumed")
     elif stop is not Stop.NO or item.wanted == "requeue":
         yield Requeue(item.id, "the service was stopped")
     elif item.pause_s is not None and item.pause_s <= 0:
@@ -197,7 +197,7 @@ def _settled(item: Item, ending: Ending, stop: Stop) -> Action:
     if ending.word is Word.FINISHED and ending.exit_code == 0:
         return End(item.id, QueueState.FINISHED, ending.reason)
     if item.wanted == "cancel":
-        return End(item.id, QueueState.CANCELLED, "cancelled; its trials can be resumed")
+        return End(item.id, QueueState.CANCELLED, "on request; its trials can be resumed")
     if ending.word is Word.FAILED:
         return End(item.id, QueueState.FAILED, ending.reason)
     if ending.word is Word.USED_UP and ending.exit_code == 0:
@@ -205,7 +205,7 @@ def _settled(item: Item, ending: Ending, stop: Stop) -> Action:
     if stop is not Stop.NO or item.wanted == "requeue":
         return Requeue(item.id, "the service was stopped")
     if ending.word is Word.STOPPED:
-        return End(item.id, QueueState.CANCELLED, f"by another: {ending.reason}")
+        return End(item.id, QueueState.CANCELLED, f"by another hand: {ending.reason}")
     return _interrupted(item, ending)
 
 

@@ -128,7 +128,7 @@ def cancel(paths: CampaignPaths, queue: Submissions, name: str, *, served: Calla
     for _ in range(3):  # between a look and a change it may have been started, or have ended
         one = queue.find_open(name)
         if one.state is QueueState.QUEUED:
-            if queue.end(one, QueueState.CANCELLED, "cancelled in the queue"):
+            if queue.end(one, QueueState.CANCELLED, "on request, before its turn"):
                 return f"{name}: taken out of the queue."
         elif queue.change(one, wanted="cancel"):
             return _stop_running(paths, queue, one, served=served())
@@ -142,5 +142,5 @@ def _stop_running(paths: CampaignPaths, queue: Submissions, one: Submission, *, 
     if at_work or served:
         ask_to_stop(paths, one, "cancelled")
         return f"{one.name}: asked to stop; its workers write a checkpoint first. See: vbot-campaign queue"
-    queue.end(one, QueueState.CANCELLED, "cancelled; its trials can be resumed")
+    queue.end(one, QueueState.CANCELLED, "on request; its trials can be resumed")
     return f"{one.name}: taken out of the queue; nobody was at work on it."
