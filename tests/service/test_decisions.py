@@ -84,7 +84,7 @@ def test_ends_by_exit_code_and_by_what_the_database_says() -> None:
     assert decide(ended(Word.USED_UP, 0, "2 hours")) == [End(1, QueueState.FINISHED, "2 hours")]
     assert decide(ended(Word.FAILED, 1, "two bugs")) == [End(1, QueueState.FAILED, "two bugs")]
     assert decide(ended(Word.FAILED, None, "two bugs")) == [End(1, QueueState.FAILED, "two bugs")]
-    assert decide(ended(Word.STOPPED, 0, "on request")) == [End(1, QueueState.CANCELLED, "by another: on request")]
+    assert decide(ended(Word.STOPPED, 0, "on request")) == [End(1, QueueState.CANCELLED, "by another hand: on request")]
 
 
 def test_one_that_ended_unseen_is_asked_once_more_because_a_confirmation_may_be_left() -> None:
@@ -124,7 +124,9 @@ def test_a_death_after_a_long_life_begins_a_new_row() -> None:
 def test_one_that_rests_keeps_its_place_until_its_pause_is_over() -> None:
     assert decide(running(1, pause_s=3.0), queued(2)) == []
     assert decide(running(1, pause_s=0.0), queued(2)) == [Launch(1, WHOLE, again=True)]
-    assert decide(running(1, pause_s=3.0, wanted="cancel"), queued(2))[0] == End(1, QueueState.CANCELLED, "cancelled")
+    assert decide(running(1, pause_s=3.0, wanted="cancel"), queued(2))[0] == End(
+        1, QueueState.CANCELLED, "on request; its trials can be resumed"
+    )
 
 
 # --- stop and cancel ------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from vbot_campaign.study.submissions import read_submissions
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(1800),  # they wait far more than they compute, on a busy machine for long
     pytest.mark.skipif(sys.platform == "win32", reason="signals and sessions as on Unix"),
 ]
 

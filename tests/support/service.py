@@ -30,7 +30,7 @@ from vbot_campaign.study.submissions import Submission, opened, read_submissions
 
 COMMAND = (sys.executable, "-u", "-m", "vbot_campaign.cli")
 SUPPORT = Path(__file__).parent
-PATIENCE_S = 240.0
+PATIENCE_S = 600.0
 
 
 def study_values(name: str, **changes: Any) -> dict[str, Any]:
