@@ -5,7 +5,8 @@
     ├── StudyError
     │   ├── StudyNotFoundError      no study of that name
     │   ├── StudyChangedError       the file differs from the stored definition
-    │   └── StudyBusyError          another supervisor holds the study
+    │   ├── StudyBusyError          another supervisor holds the study
+    │   └── TrialLostError          another supervisor has taken a trial over
     ├── StorageError                the database cannot be opened, read or written
     ├── CheckpointError
     │   ├── CheckpointNotFoundError
@@ -51,6 +52,19 @@ class StudyChangedError(StudyError):
 
 class StudyBusyError(StudyError):
     """Another live supervisor holds the study."""
+
+
+class TrialLostError(StudyError):
+    """Another supervisor has taken over what this one wanted to write to.
+
+    Args:
+        trial: The trial; None for the study.
+    """
+
+    def __init__(self, trial: int | None) -> None:
+        what = "the study" if trial is None else f"trial {trial}"
+        super().__init__(f"{what} was taken over by another supervisor; this one's lease had run out.")
+        self.trial = trial
 
 
 class StorageError(CampaignError):

@@ -216,6 +216,9 @@ def test_the_option_goes_before_the_variable_and_that_before_the_file(settings, 
     monkeypatch.setenv("VBOT_CAMPAIGN_STORAGE", "postgresql://variable/campaign")
     assert storage_address() == "postgresql+psycopg://variable/campaign"
     assert storage_address("postgresql://option/campaign") == "postgresql+psycopg://option/campaign"
+    assert storage_address("file") is None
+    monkeypatch.setenv("VBOT_CAMPAIGN_STORAGE", "file")
+    assert storage_address() is None, "a way back to the file in the runs folder"
 
 
 def test_without_any_the_database_is_the_file_in_the_runs_folder(settings, monkeypatch, tmp_path):

@@ -23,7 +23,7 @@ from vbot_campaign.study.plans import create_plan, plan_names
 from vbot_campaign.study.storage import open_storage
 from vbot_campaign.study.study import close_readers, load_snapshot
 
-NEW_SINCE = {1: ("campaign_plans",), 2: ("campaign_queue",)}
+NEW_SINCE = {1: ("campaign_plans",), 2: ("campaign_queue",), 3: ("campaign_supervisors", "campaign_claims")}
 """Tables that a database of an earlier version does not have."""
 
 

@@ -242,7 +242,7 @@ def test_tables_of_a_newer_version_of_this_program(paths, capfd):
     change(paths, "UPDATE campaign_schema SET version = 99")
     for line in ("resume walk", "status walk", "backup walk"):
         error = refused(capfd, "--runs", paths.root, *line.split())
-        assert "newer vbot-campaign (tables of version 99, this program knows 2). Install the newer program." in error
+        assert "newer vbot-campaign (tables of version 99, this program knows 3). Install the newer program." in error
 
 
 def test_tables_of_a_newer_optuna(paths, capfd):

@@ -20,6 +20,7 @@ from tests.support.workers import TINY
 from vbot_campaign import fs
 from vbot_campaign.events import stable
 from vbot_campaign.paths import RUNS_VARIABLE, CampaignPaths, StudyPaths, TrialPaths
+from vbot_campaign.spec.settings import STORAGE_VARIABLE
 from vbot_campaign.study import load_snapshot
 from vbot_campaign.study.snapshot import StudySnapshot, TrialView
 
@@ -65,11 +66,13 @@ class Campaign:
     """A folder with a study file and its runs, and the command line on it."""
 
     folder: Path
+    storage: str | None = None
+    """Address of the database where that is on a server."""
 
     @property
     def runs(self) -> CampaignPaths:
         """The runs folder."""
-        return CampaignPaths(self.folder / "runs")
+        return CampaignPaths(self.folder / "runs", self.storage)
 
     @property
     def study(self) -> StudyPaths:
@@ -105,6 +108,7 @@ class Campaign:
             "OMP_NUM_THREADS": "1",
             "OMP_WAIT_POLICY": "PASSIVE",
             "COLUMNS": "80",
+            **({} if self.storage is None else {STORAGE_VARIABLE: self.storage}),
         }
 
     def snapshot(self) -> StudySnapshot:

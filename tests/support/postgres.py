@@ -56,7 +56,7 @@ class PostgresServer:
     Args:
         bin_folder: Its programs.
         folder: Its data; a folder of its own.
-        address: Where it listens.
+        address: Where it listens; ``*`` for everywhere.
     """
 
     def __init__(self, bin_folder: Path, folder: Path, address: str = "127.0.0.1") -> None:
@@ -65,7 +65,7 @@ class PostgresServer:
         self._address = address
         self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port(address)
+        self.port = _free_port("" if address == "*" else address)
         if self._user:
             shutil.chown(folder, self._user["user"], self._user["group"])
         make = [bin_folder / "initdb", "-D", self._data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
@@ -105,9 +105,9 @@ class PostgresServer:
             self._process.wait(START_TIMEOUT_S)
             self._process = None
 
-    def url(self, database: str, *, driver: str = "+psycopg", user: str = OWNER) -> str:
+    def url(self, database: str, *, driver: str = "+psycopg", user: str = OWNER, host: str = "127.0.0.1") -> str:
         """Return the address of one of its databases."""
-        return f"postgresql{driver}://{user}@{self._address}:{self.port}/{database}"
+        return f"postgresql{driver}://{user}@{host}:{self.port}/{database}"
 
     def execute(self, database: str, statement: str) -> list[Any]:
         """Run one statement by itself and return its rows."""

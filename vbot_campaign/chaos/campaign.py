@@ -14,6 +14,7 @@ import psutil
 from vbot_campaign.chaos import toy_study
 from vbot_campaign.chaos.progress import StudyProgress
 from vbot_campaign.paths import RUNS_VARIABLE, CampaignPaths
+from vbot_campaign.spec.settings import FILE, STORAGE_VARIABLE
 
 COMMAND = (sys.executable, "-m", "vbot_campaign.cli")
 WORKER_MODULE = "vbot_campaign.worker"
@@ -66,7 +67,7 @@ class ToyCampaign:
     def _environment(self) -> dict[str, str]:
         # Exactly the same lines are promised on the CPU only.
         hidden = {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "COLUMNS": "80"}
-        return {**os.environ, **hidden, RUNS_VARIABLE: str(self.runs.root)}
+        return {**os.environ, **hidden, RUNS_VARIABLE: str(self.runs.root), STORAGE_VARIABLE: FILE}
 
     @property
     def output(self) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from vbot_campaign.spec.budget import Total
     from vbot_campaign.supervisor import Observer, Outcome
 
+SharedFlag = Annotated[
+    bool, typer.Option("--shared", help="Let supervisors of other runs folders and machines join; PostgreSQL only.")
+]
 HoursOption = Annotated[
     str | None, typer.Option("--budget-hours", metavar="HOURS", help="Wall time while a supervisor runs.")
 ]
@@ -42,6 +46,7 @@ def run(
         Path | None, typer.Option(metavar="CHECKPOINT", help="Start every trial there, whatever the file says.")
     ] = None,
     no_audit: NoAuditFlag = False,
+    shared: SharedFlag = False,
 ) -> None:
     """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed.
 
@@ -53,7 +58,7 @@ def run(
 
     totals = _totals(hours, trials, gpu_hours, env_steps)
     chosen = modes.Chosen(file, mode, totals, full_env_steps, warm_start, audit=not no_audit)
-    raise typer.Exit(modes.run(campaign_paths(), chosen, watched))
+    raise typer.Exit(modes.run(campaign_paths(), chosen, functools.partial(watched, shared=shared)))
 
 
 @app.command()
@@ -63,6 +68,7 @@ def resume(
     trials: TrialsOption = None,
     gpu_hours: GpuHoursOption = None,
     env_steps: EnvStepsOption = None,
+    shared: SharedFlag = False,
 ) -> None:
     """Continue a study by name after a stop, a crash or a power cut; with a budget: raise it first (+4, or 16).
 
@@ -80,9 +86,9 @@ def resume(
         typer.echo(line)
     if confirmed is not None:
         raise typer.Exit(phases.resume_confirmation(confirmed))
-    for line in plan_resume(campaign_paths(), name).lines:
+    for line in plan_resume(campaign_paths(), name, shared=shared).lines:
         typer.echo(line)
-    outcome = watched(name, lambda **options: resume_study(campaign_paths(), name, **options))
+    outcome = watched(name, lambda **options: resume_study(campaign_paths(), name, **options), shared=shared)
     raise typer.Exit(phases.go_on_after(name, outcome))
 
 
@@ -96,14 +102,14 @@ def _totals(hours: str | None, trials: str | None, gpu_hours: str | None, env_st
     return {total: text for total, text in given.items() if text is not None}
 
 
-def watched(name: str, start: Callable[..., Outcome], warnings: Sequence[str] = ()) -> Outcome:
+def watched(name: str, start: Callable[..., Outcome], warnings: Sequence[str] = (), *, shared: bool = False) -> Outcome:
     """Run a supervisor that is watched, and say at its end what came of the study."""
     from vbot_campaign.study import load_snapshot
     from vbot_campaign.watch.summary import best_summary
 
     paths = campaign_paths()
     with observers_of(name, warnings) as observers:
-        outcome = start(observers=observers)
+        outcome = start(observers=observers, **({"shared": True} if shared else {}))
     typer.echo()
     typer.echo(best_summary(paths, load_snapshot(paths, name)))
     return outcome

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -64,16 +65,29 @@ def verify_snapshot(paths: CampaignPaths, snapshot: StudySnapshot) -> list[Diffe
     """Return every difference between a snapshot, the mirrors and the disk.
 
     Every checkpoint is read in full. While a supervisor lives, database and files are a moment apart, so only trials
-    that ended `SETTLING` ago are looked at.
+    that ended `SETTLING` ago are looked at. Of a study on a server, trials whose files another machine has are not.
     """
     study = paths.study(snapshot.spec.study)
     live = snapshot.supervisor is not None or fs.is_locked(study.supervisor_lock)
     settled = {trial.number for trial in snapshot.trials if not live or _is_settled(trial)}
+    here = [_as_here(study, trial) if paths.storage is not None else trial for trial in snapshot.trials]
     differences = [
-        d for trial in snapshot.trials if trial.number in settled for d in _check_trial(study, snapshot.spec, trial)
+        d
+        for trial in here
+        if trial is not None and trial.number in settled
+        for d in _check_trial(study, snapshot.spec, trial)
     ]
     differences += _check_warm_start(study, snapshot)
     return [*differences, *_check_mirrors(paths, snapshot, settled if live else None)]
+
+
+def _as_here(study: StudyPaths, trial: TrialView) -> TrialView | None:
+    """Return a trial of several machines with the files that are this one's; None where it was another's last."""
+    if trial.folder is None or (study.root / trial.folder).is_dir():
+        own = tuple(c for c in trial.checkpoints if trial.folder and c.path.startswith(f"{trial.folder}/"))
+        return replace(trial, checkpoints=own)
+    last = trial.attempts[-1].host if trial.attempts else socket.gethostname()
+    return trial if last == socket.gethostname() else None
 
 
 def _is_settled(trial: TrialView) -> bool:

@@ -12,6 +12,8 @@ from vbot_campaign.storage_url import checked_storage_url, has_password
 
 STORAGE_VARIABLE = "VBOT_CAMPAIGN_STORAGE"
 SETTINGS_VARIABLE = "VBOT_CAMPAIGN_SETTINGS"
+FILE = "file"
+"""In place of an address: the file in the runs folder, whatever the settings file says."""
 _KEYS = ("storage",)
 
 
@@ -41,11 +43,10 @@ def storage_address(option: str | None = None, inherited: str | None = None) -> 
     Raises:
         SpecError: It is no address of a database that can be used, or the settings file is wrong.
     """
-    if option is not None:
-        return checked_storage_url(option, "--storage")
     variable = os.environ.get(STORAGE_VARIABLE) or inherited
-    if variable:
-        return checked_storage_url(variable, f"${STORAGE_VARIABLE}")
+    for address, origin in ((option, "--storage"), (variable or None, f"${STORAGE_VARIABLE}")):
+        if address is not None:
+            return None if address == FILE else checked_storage_url(address, origin)
     return _of_file(settings_file())
 
 

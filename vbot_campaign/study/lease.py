@@ -17,6 +17,8 @@ class Lease:
     since: datetime
     until: datetime
     slots: tuple[str, ...] = ()
+    shared: bool = False
+    """Whether others may be at work beside it."""
 
     def is_held(self) -> bool:
         """Tell whether the owner is at work: by its process on this host, by the date elsewhere."""

@@ -1,24 +1,28 @@
 """What happened to a study's trials, beside their scores: attempts, checkpoints, leases and hours.
 
-Each method is one short transaction. The supervisor is the only writer.
+Each method is one short transaction. Who writes to a trial owns it, see `vbot_campaign.study.tenure`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from vbot_campaign.errors import TrialLostError
 from vbot_campaign.study.lease import Lease as Lease
 from vbot_campaign.study.owner import Owner
+from vbot_campaign.study.patience import patient
 from vbot_campaign.study.snapshot import AttemptView, CheckpointView
 from vbot_campaign.study.storage import CampaignStorage
-from vbot_campaign.study.tables import AttemptRow, CheckpointRow, LeaseRow, SessionRow, TrialRow
+from vbot_campaign.study.tables import AttemptRow, CheckpointRow, TrialRow
+from vbot_campaign.study.tenure import tenure_of
 
 
 @dataclass
@@ -42,9 +46,18 @@ class Ledger:
     def __init__(self, storage: CampaignStorage, study: str) -> None:
         self._storage = storage
         self._study = study
+        self.patience = storage.patience
+        self.tenure = tenure_of(storage, study)
+        """Who is at work on the study."""
+
+    @contextlib.contextmanager
+    def _writing(self, trial: int) -> Iterator[Session]:
+        with self.tenure.holding(trial), self._storage.session() as session:
+            yield session
 
     # --- trials -------------------------------------------------------------------------------------------------
 
+    @patient
     def update_trial(self, trial: int, **values: Any) -> None:
         """Set columns of a trial's row, which is made if missing.
 
@@ -52,11 +65,12 @@ class Ledger:
             trial: Trial number.
             **values: Columns of `TrialRow`.
         """
-        with self._storage.session() as session:
+        with self._writing(trial) as session:
             row = _trial_row(session, self._study, trial)
             for name, value in values.items():
                 setattr(row, name, value)
 
+    @patient
     def entries(self, trials: Collection[int]) -> dict[int, TrialEntry]:
         """Return what is known of the given trials; one that is unknown has an empty entry.
 
@@ -89,7 +103,13 @@ class Ledger:
         Returns:
             The attempt with its number (1 for the first) and a fresh token.
         """
-        with self._storage.session() as session:
+        return self._open_attempt(trial, secrets.token_hex(8), slot, first_env_step)
+
+    @patient
+    def _open_attempt(self, trial: int, token: str, slot: str, first_env_step: int) -> AttemptView:
+        with self._writing(trial) as session:
+            if (row := session.scalar(sa.select(AttemptRow).where(AttemptRow.token == token))) is not None:
+                return _attempt_view(row)  # it was made, and only the answer was lost
             _trial_row(session, self._study, trial)
             session.flush()
             last = sa.select(sa.func.max(AttemptRow.number)).where(*self._of(AttemptRow, trial))
@@ -97,7 +117,7 @@ class Ledger:
                 study=self._study,
                 trial=trial,
                 number=(session.scalar(last) or 0) + 1,
-                token=secrets.token_hex(8),
+                token=token,
                 host=Owner.here().host,
                 slot=slot,
                 started=datetime.now(UTC),
@@ -108,6 +128,7 @@ class Ledger:
             session.flush()
             return _attempt_view(row)
 
+    @patient
     def update_attempt(self, trial: int, number: int, **values: Any) -> None:
         """Set columns of an attempt's row.
 
@@ -116,7 +137,7 @@ class Ledger:
             number: Attempt number.
             **values: Columns of `AttemptRow`.
         """
-        with self._storage.session() as session:
+        with self._writing(trial) as session:
             where = (*self._of(AttemptRow, trial), AttemptRow.number == number)
             session.execute(sa.update(AttemptRow).where(*where).values(**values))
 
@@ -148,6 +169,7 @@ class Ledger:
             values["memory_peak_mb"] = memory_peak_mb
         self.update_attempt(trial, number, **values)
 
+    @patient
     def deaths(self, trial: int) -> int:
         """Return how many attempts of a trial died."""
         query = sa.select(sa.func.count()).select_from(AttemptRow).where(*self._of(AttemptRow, trial), AttemptRow.died)
@@ -159,6 +181,7 @@ class Ledger:
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
+    @patient
     def record_checkpoint(self, trial: int, path: str, line: Mapping[str, Any]) -> None:
         """Record a line of ``checkpoints.jsonl``. Recording it again changes nothing.
 
@@ -167,7 +190,7 @@ class Ledger:
             path: The file, relative to the study's folder.
             line: The line, see `vbot_campaign.events`; with ``deleted`` it says that the file was removed.
         """
-        with self._storage.session() as session:
+        with self._writing(trial) as session:
             row = session.get(CheckpointRow, (self._study, path))
             if line.get("deleted"):
                 if row is not None:
@@ -178,6 +201,7 @@ class Ledger:
             verified = row.verified if row is not None else None
             session.merge(_checkpoint_row(self._study, trial, path, line, verified))
 
+    @patient
     def mark_verified(self, path: str, when: datetime) -> None:
         """Record that a checkpoint's hash was found right."""
         where = (CheckpointRow.study == self._study, CheckpointRow.path == path)
@@ -187,52 +211,57 @@ class Ledger:
     # --- lease and hours ----------------------------------------------------------------------------------------
 
     def lease(self) -> Lease | None:
-        """Return the last lease of the study, held or not."""
-        with self._storage.session() as session:
-            row = session.get(LeaseRow, self._study)
-            return None if row is None else _lease(row)
+        """Return the last lease of the study, held or not; of several supervisors, one with the slots of all."""
+        leases = self.tenure.leases()
+        held = [lease for lease in leases if lease.is_held()]
+        if not held:
+            return leases[-1] if leases else None
+        first = min(held, key=lambda lease: not lease.owner.is_local)
+        slots = tuple(slot for lease in held for slot in lease.slots)
+        return replace(first, slots=slots, shared=all(lease.shared for lease in held))
 
-    def begin_session(self, owner: Owner, slots: Collection[str], lease_s: float) -> int:
+    def begin_session(self, owner: Owner, slots: Collection[str], lease_s: float, *, shared: bool = False) -> int:
         """Take the lease and start counting hours.
+
+        Args:
+            owner: The supervisor.
+            slots: Where it runs workers.
+            lease_s: How long the lease holds without a `beat`.
+            shared: Let others be at work beside it; only on a server.
 
         Returns:
             Number of the session, for `beat`.
-        """
-        now = datetime.now(UTC)
-        until = now + timedelta(seconds=lease_s)
-        with self._storage.session() as session:
-            session.merge(LeaseRow(study=self._study, since=now, until=until, slots=list(slots), **vars(owner)))
-            row = SessionRow(study=self._study, host=owner.host, pid=owner.pid, started=now, seen=now)
-            session.add(row)
-            session.flush()
-            return row.id
 
-    def beat(self, session_id: int, seconds: float, lease_s: float) -> None:
+        Raises:
+            StudyBusyError: On a server: others are at work, and not both sides share.
+        """
+        return self.tenure.begin(owner, slots, lease_s, shared=shared)
+
+    def beat(self, session_id: int, seconds: float, lease_s: float) -> frozenset[int] | None:
         """Renew the lease and add to the hours.
 
         Args:
             session_id: From `begin_session`.
             seconds: Time at work in this session so far.
             lease_s: Until then, counted from now, the lease holds.
+
+        Returns:
+            The trials that are still its own; None for all.
+
+        Raises:
+            TrialLostError: Another supervisor has the whole study.
         """
-        now = datetime.now(UTC)
-        with self._storage.session() as session:
-            row = session.get_one(SessionRow, session_id)
-            row.seen, row.seconds = now, seconds
-            lease = session.get_one(LeaseRow, self._study)
-            lease.until = now + timedelta(seconds=lease_s)
+        return self.tenure.beat(session_id, seconds, lease_s)
 
     def end_session(self, session_id: int, seconds: float) -> None:
         """Count the last seconds and give the lease back."""
-        self.beat(session_id, seconds, lease_s=0.0)
-        with self._storage.session() as session:
-            session.execute(sa.delete(LeaseRow).where(LeaseRow.study == self._study))
+        with contextlib.suppress(TrialLostError):
+            self.beat(session_id, seconds, lease_s=0.0)
+        self.tenure.end(session_id)
 
     def hours_used(self) -> float:
         """Return the hours that supervisors were at work on the study."""
-        query = sa.select(sa.func.sum(SessionRow.seconds)).where(SessionRow.study == self._study)
-        with self._storage.session() as session:
-            return (session.scalar(query) or 0.0) / 3600.0
+        return self.tenure.hours_used()
 
 
 def _trial_row(session: Session, study: str, trial: int) -> TrialRow:
@@ -273,7 +302,3 @@ def _checkpoint_row(
         verified=verified,
         deleted=False,
     )
-
-
-def _lease(row: LeaseRow) -> Lease:
-    return Lease(Owner(row.host, row.pid, row.pid_started), row.since, row.until, tuple(row.slots))

@@ -15,6 +15,7 @@ from vbot_campaign.storage_url import masked, with_driver
 from vbot_campaign.study import tables
 
 LOCK_TIMEOUT_S = 30
+IDLE_S = 30
 _MAKING = 0x76626F74  # a lock of the whole database; the number only has to be the same everywhere
 # A link that was cut says nothing: without these the kernel would wait a quarter of an hour for an answer.
 _CONNECT = {
@@ -88,9 +89,9 @@ class PostgresServer:
     def engine_options(self, *, read_only: bool) -> dict[str, Any]:
         """Return how SQLAlchemy is to connect."""
         chosen = sa.make_url(self.url).query
-        options: dict[str, Any] = {
-            "connect_args": {name: value for name, value in _CONNECT.items() if name not in chosen}
-        }
+        # A program that was frozen in the middle of a write would keep what it locked.
+        known = _CONNECT if read_only else {**_CONNECT, "options": f"-c idle_in_transaction_session_timeout={IDLE_S}s"}
+        options: dict[str, Any] = {"connect_args": {name: value for name, value in known.items() if name not in chosen}}
         if read_only:
             options["execution_options"] = {"postgresql_readonly": True}
         return options

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from vbot_campaign.errors import StorageError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study import tables
+from vbot_campaign.study.patience import Patience, PatientStorage
 from vbot_campaign.study.postgres import PostgresServer
 from vbot_campaign.study.sqlite import BUSY_TIMEOUT_S as BUSY_TIMEOUT_S
 from vbot_campaign.study.sqlite import PREFIX, SqliteFile
@@ -38,6 +39,8 @@ class CampaignStorage:
     """Optuna's storage with its cache: finished trials are read once."""
     rdb: RDBStorage
     """The same without the cache."""
+    patience: Patience = field(default_factory=Patience)
+    """How long calls wait for a server that does not answer."""
 
     @property
     def engine(self) -> sa.Engine:
@@ -81,8 +84,11 @@ def open_storage(target: CampaignPaths | str, *, read_only: bool = False) -> Cam
         # Optuna takes the address for a template.
         address = backend.url.replace("{", "{{").replace("}", "}}")
         options = {"pool_pre_ping": backend.file is None, **backend.engine_options(read_only=read_only)}
-        rdb = RDBStorage(address, engine_kwargs=options, skip_table_creation=read_only)
+        kind = RDBStorage if backend.file is not None else PatientStorage
+        rdb = kind(address, engine_kwargs=options, skip_table_creation=read_only)
         storage = CampaignStorage(without_password(url), get_storage(rdb), rdb)
+        if isinstance(rdb, PatientStorage):
+            rdb.patience = storage.patience
         try:
             _check_schema(storage, read_only)
         except BaseException:

@@ -152,7 +152,13 @@ class CampaignStudy:
             system_attrs=drawn.system_attrs,
             user_attrs=facts,
         )
-        self._optuna.add_trial(template)
+        before = len(self._trials())
+
+        def add() -> None:
+            if len(self._trials()) == before:  # else it was made, and only the answer was lost
+                self._optuna.add_trial(template)
+
+        self.storage.patience.call(add)
         return self.trial(len(self._trials()) - 1)
 
     def _next_point(self) -> tuple[samplers.Draw | None, dict[str, Any]]:
@@ -213,7 +219,8 @@ class CampaignStudy:
         trial = self._trial(number)
         if step in trial.intermediate_values:
             return False
-        self.storage.optuna.set_trial_intermediate_value(self._trial_id(number), step, score)
+        with self.ledger.tenure.holding(number):
+            self.storage.optuna.set_trial_intermediate_value(self._trial_id(number), step, score)
         return True
 
     def prune_reason(self, number: int) -> str | None:
@@ -222,11 +229,11 @@ class CampaignStudy:
 
     def set_rung(self, number: int, rung: RungView) -> None:
         """Store where a trial stands at the rungs of a pruner that pauses."""
-        self.storage.optuna.set_trial_user_attr(self._trial_id(number), RUNG, asdict(rung))
+        self._set(number, RUNG, asdict(rung))
 
     def set_would_prune(self, number: int, found: WouldPruneView) -> None:
         """Store what a pruner on a dry run would have stopped a trial for."""
-        self.storage.optuna.set_trial_user_attr(self._trial_id(number), WOULD_PRUNE, asdict(found))
+        self._set(number, WOULD_PRUNE, asdict(found))
 
     def complete(
         self, number: int, score: float, parts: Mapping[str, float] | None, evaluation: Mapping[str, float] | None
@@ -260,22 +267,32 @@ class CampaignStudy:
 
     def set_num_envs(self, number: int, num_envs: int) -> None:
         """Train the rest of a trial with fewer environments, because memory ran out."""
-        self.storage.optuna.set_trial_user_attr(self._trial_id(number), NUM_ENVS, num_envs)
+        self._set(number, NUM_ENVS, num_envs)
+
+    def _set(self, number: int, key: str, value: Any) -> None:
+        with self.ledger.tenure.holding(number):
+            self.storage.optuna.set_trial_user_attr(self._trial_id(number), key, value)
 
     def _end(self, number: int, state: OptunaState, values: dict[str, Any], score: float | None = None) -> None:
         # The state goes last: whoever sees a finished trial sees all of it, and a crash before that is made good.
         self.ledger.update_trial(number, **values)
-        trial_id = self._trial_id(number)
         reason = values["reason"]
         shown = {"reason": reason, **(values.get("parts") or {}), **samplers.feasibility(state, reason)}
         for key, value in shown.items():
-            self.storage.optuna.set_trial_user_attr(trial_id, key, value)
-        self._optuna.tell(number, score, state=state)
+            self._set(number, key, value)
+        with self.ledger.tenure.holding(number):
+            self._optuna.tell(number, score, state=state)
+        self.ledger.tenure.release(number, ended=True)
         self._views.forget(number)
 
     def trial(self, number: int) -> TrialView:
         """Return one trial. Only for the owner of the study: an open attempt counts as running."""
         return self._views.views([self._trial(number)], supervised=True)[0]
+
+    @property
+    def count(self) -> int:
+        """Trials that there are, whoever made them."""
+        return len(self._trials())
 
     def _trials(self) -> list[FrozenTrial]:
         return self.storage.optuna.get_all_trials(self._study_id, deepcopy=False)
@@ -295,7 +312,12 @@ class CampaignStudy:
 
     def set_status(self, state: str, reason: str) -> None:
         """Store the state of the study: ``created``, ``running``, ``stopped`` or ``finished``, and why."""
-        self._optuna.set_user_attr(STATUS, {"state": state, "reason": reason})
+        self._set_own(STATUS, {"state": state, "reason": reason})
+
+    def _set_own(self, key: str, value: Any) -> None:
+        """Store an attribute of the study; a supervisor whose study was taken over stores none."""
+        with self.ledger.tenure.holding(None):
+            self._optuna.set_user_attr(key, value)
 
     @property
     def audit(self) -> AuditView | None:
@@ -304,7 +326,7 @@ class CampaignStudy:
 
     def set_audit(self, audit: AuditView) -> None:
         """Store what the audit of the reward found."""
-        self._optuna.set_user_attr(AUDIT, asdict(audit))
+        self._set_own(AUDIT, asdict(audit))
 
     @property
     def alerts(self) -> tuple[AlertView, ...]:
@@ -327,7 +349,7 @@ class CampaignStudy:
     def add_alert(self, alert: AlertView) -> None:
         """Store an alert; the oldest is dropped where there are too many."""
         kept = [*self.alerts, alert][-KEPT_ALERTS:]
-        self._optuna.set_user_attr(ALERTS, [asdict(alert) for alert in kept])
+        self._set_own(ALERTS, [asdict(alert) for alert in kept])
 
     def definition_stored(self) -> Any:
         """Return the definition as it is in the database now."""

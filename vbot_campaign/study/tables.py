@@ -17,7 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from vbot_campaign.errors import StorageError
 from vbot_campaign.paths import is_inside as is_inside
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Of the newest of `vbot_campaign.study.migrations`."""
 
 
@@ -157,6 +157,39 @@ class LeaseRow(Base):
     since: Mapped[datetime]
     until: Mapped[datetime]
     slots: Mapped[list[str]]
+
+
+class SupervisorRow(Base):
+    """A supervisor at work on a study on a server; times are those of the server's clock."""
+
+    __tablename__ = "campaign_supervisors"
+
+    session: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Its `SessionRow`."""
+    study: Mapped[str] = mapped_column(index=True)
+    host: Mapped[str]
+    pid: Mapped[int]
+    pid_started: Mapped[float]
+    since: Mapped[datetime]
+    until: Mapped[datetime]
+    slots: Mapped[list[str]]
+    shared: Mapped[bool]
+    """Whether others may be at work beside it."""
+
+
+class ClaimRow(Base):
+    """Whose an unfinished trial on a server is, and until when unless it says so again."""
+
+    __tablename__ = "campaign_claims"
+
+    study: Mapped[str] = mapped_column(primary_key=True)
+    trial: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """-1 is the right to make new trials."""
+    session: Mapped[int | None]
+    """`SupervisorRow` that has it; None when it is free."""
+    fence: Mapped[int] = mapped_column(sa.BigInteger, default=0)
+    """Grows with every new owner: who comes back with an older one has lost it."""
+    until: Mapped[datetime]
 
 
 class SessionRow(Base):

@@ -43,7 +43,7 @@ def run_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None = No
     start = _start(paths, spec, folder)
     storage = open_storage(paths)
     try:
-        return _supervise(paths, _created(paths, storage, spec, start), options)
+        return _supervise(paths, _created(paths, storage, spec, start, options.get("shared", False)), options)
     finally:
         storage.close()
 
@@ -79,10 +79,10 @@ def _start(paths: CampaignPaths, spec: StudySpec, folder: Path | None) -> WarmSt
 
 
 def _created(
-    paths: CampaignPaths, storage: CampaignStorage, spec: StudySpec, start: WarmStartView | None
+    paths: CampaignPaths, storage: CampaignStorage, spec: StudySpec, start: WarmStartView | None, shared: bool = False
 ) -> CampaignStudy:
     with storage_errors(storage.url):
-        _refuse_if_busy(storage, spec.study)
+        _refuse_if_busy(storage, spec.study, shared)
         if start is not None:
             copy_warm_start(paths.study(spec.study), start)
         return CampaignStudy.create(storage, spec, warm_start=start)
@@ -109,7 +109,7 @@ def resume_study(paths: CampaignPaths, name: str, **options: Any) -> Outcome:
     try:
         with storage_errors(storage.url):
             study = CampaignStudy.open(storage, name)
-            _refuse_if_busy(storage, name)
+            _refuse_if_busy(storage, name, options.get("shared", False))
         return _supervise(paths, study, options)
     finally:
         storage.close()
@@ -124,8 +124,13 @@ def _supervise(paths: CampaignPaths, study: CampaignStudy, options: dict[str, An
     return Supervisor(paths, study, **options).run()
 
 
-def plan_resume(paths: CampaignPaths, name: str) -> ResumePlan:
+def plan_resume(paths: CampaignPaths, name: str, *, shared: bool = False) -> ResumePlan:
     """Return what `resume_study` would find and do. Changes nothing.
+
+    Args:
+        paths: The runs folder.
+        name: The study.
+        shared: Others may be at work on it, if they say so too.
 
     Raises:
         StudyNotFoundError: No study of that name.
@@ -135,7 +140,7 @@ def plan_resume(paths: CampaignPaths, name: str) -> ResumePlan:
     if snapshot.supervisor is not None:
         storage = open_storage(paths, read_only=True)
         try:
-            _refuse_if_busy(storage, name)
+            _refuse_if_busy(storage, name, shared)
         finally:
             storage.close()
     return plan_from(paths.study(name), snapshot)
@@ -185,16 +190,21 @@ def request_study_stop(paths: CampaignPaths, name: str, reason: str = "stopped o
     if snapshot.supervisor is None:
         why = f": {snapshot.reason}" if snapshot.reason else ""
         raise StudyError(f"study '{name}' is not running (it is {snapshot.state}{why}); there is nothing to stop.")
+    if paths.storage is not None and not fs.is_locked(paths.study(name).supervisor_lock):
+        raise StudyError(
+            f"study '{name}' is run on {snapshot.supervisor['host']} from another runs folder than {paths.root}; "
+            "stop it there, or name that folder with --runs."
+        )
     fs.write_json(paths.study(name).stop_request, {"v": 1, "reason": reason, "time": utc_now()})
     who = f"its supervisor (pid {snapshot.supervisor['pid']} on {snapshot.supervisor['host']})"
     return f"study '{name}': asked {who} to stop; the workers write a checkpoint first."
 
 
-def _refuse_if_busy(storage: CampaignStorage, name: str) -> None:
+def _refuse_if_busy(storage: CampaignStorage, name: str, shared: bool = False) -> None:
     # The lock keeps a second supervisor out of this machine, the lease one of another machine. This also looks before a
     # budget is raised under the feet of the first.
     lease = Ledger(storage, name).lease()
-    if lease is not None and lease.is_held():
+    if lease is not None and lease.is_held() and not (shared and lease.shared):
         raise busy_error(name, lease)
 
 

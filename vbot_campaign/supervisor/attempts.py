@@ -64,6 +64,8 @@ class Attempts:
         reason = begin if first == 0 else f"from the checkpoint at {first:,} env steps"
         if trial.start is not None and first == trial.start.env_steps and trial.start.study is not None:
             reason += f" of trial {trial.start.trial} of {trial.start.study}"
+        elif first == 0:
+            reason += recovery.out_of_reach(trial)
         if trial.num_envs is not None:
             reason += f", with {trial.num_envs} environments"
         self._context.decide(Decision("started", reason, trial.number, attempt.number, slot.name, env_step=first))
@@ -151,7 +153,7 @@ class Attempts:
     def _folder(self, trial: TrialView) -> TrialPaths:
         if trial.folder is not None and (self._paths.root / trial.folder).is_dir():
             return TrialPaths(self._paths.root / trial.folder)
-        folder = self._paths.new_trial(trial.number)
+        folder = recovery.folder_in_reach(self._paths, trial) or self._paths.new_trial(trial.number)
         folder.root.mkdir(parents=True, exist_ok=True)
         relative = folder.root.relative_to(self._paths.root).as_posix()
         self._study.ledger.update_trial(trial.number, folder=relative)

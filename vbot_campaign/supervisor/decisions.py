@@ -23,8 +23,8 @@ class Decision:
     action: str
     """Of trials: ``asked``, ``started``, ``adopted``, ``reported``, ``pruning``, ``would_prune``, ``pausing``,
     ``passed``, ``promoted``, ``stopping``, ``killed``, ``completed``, ``pruned``, ``failed``, ``stopped``, ``paused``,
-    ``died``, ``out_of_memory``. Of the study: ``exhausted``,
-    ``raced``, ``finished``, ``stopped``, ``audited``, ``audit_failed``. Of either: ``alert``, ``observer_failed``."""
+    ``died``, ``out_of_memory``, ``lost`` (to another supervisor). Of the study: ``database``, ``exhausted``, ``raced``,
+    ``finished``, ``stopped``, ``audited``, ``audit_failed``. Of either: ``alert``, ``observer_failed``."""
     reason: str = ""
     trial: int | None = None
     attempt: int | None = None

@@ -45,12 +45,13 @@ class Endings:
         self._study = context.study
         self._state = context.state
 
-    def take_in(self, trial: TrialView, monitor: TrialMonitor) -> None:
+    def take_in(self, trial: TrialView, monitor: TrialMonitor, seen: datetime | None = None) -> None:
         """Book the last attempt of a trial, which ended while nobody looked; what is booked already stays.
 
         Args:
             trial: An unfinished trial with an attempt and without a worker.
             monitor: Follows it.
+            seen: Until when its supervisor lived, where that was another's and its files lie elsewhere.
         """
         last = trial.attempts[-1]
         monitor.follow(last)
@@ -60,7 +61,8 @@ class Endings:
         end = Ending(words="its supervisor died", asked_to_stop=True)
         verdict = self._judge(trial.number, last, monitor, end)
         if last.ended is None or not verdict.fate.goes_on:
-            self._settle(trial.number, last, verdict, None, monitor.memory_mb, ended=_last_sign(monitor.folder, last))
+            ended = _last_sign(monitor.folder, last, seen)
+            self._settle(trial.number, last, verdict, None, monitor.memory_mb, ended=ended)
 
     def end(self, worker: Worker, exit_: Exit) -> None:
         """Book the attempt of a worker that has just ended."""
@@ -198,9 +200,10 @@ class Endings:
             return
         paths = self._context.paths
         try:
-            upload_artifacts(
-                self._study.storage, paths.campaign, self._study.spec.study, trial, TrialPaths(paths.root / folder)
-            )
+            with self._study.ledger.tenure.holding(trial):
+                upload_artifacts(
+                    self._study.storage, paths.campaign, self._study.spec.study, trial, TrialPaths(paths.root / folder)
+                )
         except OSError as error:
             if not self._state.artifacts_failed:
                 reason = f"the dashboard cannot show the files of trials: {error}"
@@ -226,7 +229,7 @@ class Endings:
             self._context.stop.raise_to(Stop.ASK, reason)
 
 
-def _last_sign(folder: TrialPaths, attempt: AttemptView) -> datetime:
+def _last_sign(folder: TrialPaths, attempt: AttemptView, seen: datetime | None) -> datetime:
     """Return when an attempt whose end nobody saw last wrote something; its start where it never did.
 
     Not when that was found out: a machine that was off for a night has used no GPU.
@@ -234,5 +237,6 @@ def _last_sign(folder: TrialPaths, attempt: AttemptView) -> datetime:
     if attempt.ended is not None:
         return attempt.ended
     files = [file for file in (folder.metrics, folder.log, folder.result) if file.exists()]
-    last = max((datetime.fromtimestamp(file.stat().st_mtime, UTC) for file in files), default=attempt.started)
+    unseen = attempt.started if seen is None else seen
+    last = max((datetime.fromtimestamp(file.stat().st_mtime, UTC) for file in files), default=unseen)
     return min(max(last, attempt.started), datetime.now(UTC))

@@ -64,6 +64,21 @@ def resume_point(paths: StudyPaths, trial: TrialView) -> int:
     return max(points, default=0)
 
 
+def folder_in_reach(paths: StudyPaths, trial: TrialView) -> TrialPaths | None:
+    """Return the folder of the newest resume checkpoint that is here, for a trial whose own folder is not."""
+    here = [c for c in trial.checkpoints if c.kind == "resume" and (paths.root / c.path).exists()]
+    newest = max(here, key=lambda checkpoint: checkpoint.env_steps, default=None)
+    return None if newest is None else TrialPaths((paths.root / newest.path).parent.parent)
+
+
+def out_of_reach(trial: TrialView) -> str:
+    """Say what a trial that starts from its beginning cannot go on from, because it lies elsewhere; or nothing."""
+    point = max((c.env_steps for c in trial.checkpoints if c.kind == "resume"), default=0)
+    if point == 0 or not trial.attempts:
+        return ""
+    return f": its checkpoint at {point:,} env steps is out of reach, on {trial.attempts[-1].host}"
+
+
 def without_supervisor(snapshot: StudySnapshot) -> StudySnapshot:
     """Return a snapshot as it looks when the supervisor has gone."""
     return dataclasses.replace(snapshot, supervisor=None, slots=())

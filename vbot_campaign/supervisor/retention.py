@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vbot_campaign import fs
 from vbot_campaign.errors import FolderBusyError
@@ -120,6 +120,9 @@ def enforce_disk_budget(study: CampaignStudy, paths: StudyPaths) -> list[Removal
         What was removed.
     """
     snapshot = study.snapshot()
+    if study.storage.is_server:  # each machine keeps its own disk
+        here = (trial for trial in snapshot.trials if trial.folder and (paths.root / trial.folder).is_dir())
+        snapshot = replace(snapshot, trials=tuple(here))
     budget = snapshot.spec.checkpoints.disk_budget_gb * GB
     if size_of(snapshot) <= budget:
         return []

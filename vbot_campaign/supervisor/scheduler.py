@@ -79,6 +79,8 @@ class Situation:
     """Free space below which nothing is started."""
     paused: bool = False
     """Nothing is started at the moment, for want of space."""
+    elsewhere: int = 0
+    """Unfinished trials of other supervisors; where one of those dies, its trials come here."""
 
     @property
     def has_room(self) -> bool:
@@ -188,9 +190,9 @@ def plan(now: Situation) -> list[Action]:
     stop_reason = now.stop_reason if now.stop is not Stop.NO else now.used_up
     if stop_reason is not None:
         return list(_winding_down(now, stop_reason))
-    if not now.running and not now.waiting and not now.may_ask:
+    if not now.running and not now.waiting and not now.may_ask and not now.elsewhere:
         return [Finish("finished", "all trials have ended")]
-    if not now.running and not now.may_ask and all(trial.is_left for trial in now.waiting):
+    if now.waiting and not now.running and not now.may_ask and all(trial.is_left for trial in now.waiting):
         return [EndPaused(trial.trial, f"{trial.paused}; no more trials come") for trial in now.waiting]
     return [*_overdue(now), *_hung(now), *_given_up(now), *_room(now), *_placed(now)]
 

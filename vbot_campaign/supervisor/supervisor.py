@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Protocol, assert_never
 
 from vbot_campaign import fs
-from vbot_campaign.errors import CheckpointError, FolderBusyError, StudyError
+from vbot_campaign.errors import CheckpointError, FolderBusyError, StudyError, TrialLostError
 from vbot_campaign.events import utc_now
 from vbot_campaign.paths import CampaignPaths, TrialPaths
 from vbot_campaign.study.owner import Owner
@@ -24,6 +24,7 @@ from vbot_campaign.supervisor import recovery
 from vbot_campaign.supervisor.alerts import Alert, end_alert
 from vbot_campaign.supervisor.attempts import Attempts
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, only_gpu_hours, used_up
+from vbot_campaign.supervisor.company import Company, check_shared, named
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog, Listener
 from vbot_campaign.supervisor.endings import Endings
 from vbot_campaign.supervisor.lookout import Lookout
@@ -104,6 +105,8 @@ class Supervisor:
         slots: Where to run; by default discovered.
         audit: Audits the reward while the study starts, unless it is known already.
         before_ask: Called before each trial is asked; it may change the queue, and says in words what it did.
+        shared: Let other supervisors work at the study too; only on a server.
+        lease_s: How long others leave its trials to it without a sign of life.
     """
 
     def __init__(
@@ -120,6 +123,8 @@ class Supervisor:
         slots: Sequence[Slot] | None = None,
         audit: NoAudit | None = None,
         before_ask: Callable[[CampaignStudy], Sequence[str]] = lambda study: (),
+        shared: bool = False,
+        lease_s: float = LEASE_S,
     ) -> None:
         self._study = study
         self._audit = audit or NoAudit()
@@ -130,7 +135,10 @@ class Supervisor:
         self._clock = clock
         self._poll_s = poll_s
         self._grace_s = grace_s
-        self._slots = {slot.name: slot for slot in (slots or discover_slots(self._spec.workers))}
+        self._lease_s = lease_s
+        if shared:
+            check_shared(study)
+        self._slots = named(slots or discover_slots(self._spec.workers), shared=shared)
         if only_gpu_hours(self._spec.budget) and not any(map(is_gpu, self._slots)):
             raise StudyError(
                 f"study '{self._spec.study}': has a budget of GPU-hours alone, and this machine has no GPU to use: it "
@@ -142,6 +150,7 @@ class Supervisor:
         self._notifier = notifier_for(self._spec.study, self._spec.alerts.notify)
         teller = Teller(study, log, self._notifier)
         self._context = Context(study, self._paths, self._state, self._stop, log, teller, clock)
+        self._company = Company(self._context, shared=shared, lease_s=lease_s)
         command = command_of(self._spec.trainer) if worker_command is None else (tuple(worker_command), None)
         self._attempts = Attempts(self._context, *command)
         self._endings = Endings(self._context)
@@ -187,35 +196,44 @@ class Supervisor:
             try:
                 stack.enter_context(fs.hold_lock(self._paths.supervisor_lock, what=f"study {self._spec.study}"))
             except FolderBusyError:
-                raise recovery.busy_error(self._spec.study, self._study.ledger.lease()) from None
+                raise self._company.busy_error() from None
             self._paths.stop_request.unlink(missing_ok=True)
             for folder in (self._paths.root, *self._paths.mirror_folders):
                 fs.remove_parts(folder)
             self._hours_before = self._study.ledger.hours_used()
             self._started = self._beaten = self._clock()
-            self._session = self._study.ledger.begin_session(Owner.here(), list(self._slots), LEASE_S)
+            self._session = self._study.ledger.begin_session(
+                Owner.here(), list(self._slots), self._lease_s, shared=self._company.shared
+            )
+            self._study.storage.patience.begin(lambda: self._stop.level is Stop.NO, self._tell_of_database)
             try:
                 yield
             finally:
+                self._study.storage.patience.end()
                 self._study.ledger.end_session(self._session, self._seconds())
 
     def _recover(self) -> None:
         snapshot = self._study.snapshot()
-        self._state.asked = len(snapshot.trials)
-        self._state.env_steps = {trial.number: trial.new_env_steps for trial in snapshot.trials}
-        unfinished = [trial for trial in snapshot.trials if not trial.state.is_finished]
-        live = [(trial, recovery.live_worker(self._paths, trial)) for trial in unfinished]
+        self._count(snapshot.trials)
+        unfinished = self._company.own([trial for trial in snapshot.trials if not trial.state.is_finished])
+        live = [(trial, self._company.live_worker(trial)) for trial in unfinished]
         self._adopt([(trial, process) for trial, process in live if process is not None])
         for trial, process in live:
             if process is None:
                 self._pick_up(trial)
         self._pruning.take_over()
-        self._count_gpu_hours()
+        self._count_gpu_hours(self._study.snapshot().trials)
         self._study.set_status("running", "")
 
-    def _count_gpu_hours(self) -> None:
+    def _count(self, trials: Sequence[TrialView]) -> None:
+        self._state.asked = len(trials)
+        for trial in trials:
+            if trial.number not in self._state.workers:
+                self._state.env_steps[trial.number] = trial.new_env_steps
+
+    def _count_gpu_hours(self, trials: Sequence[TrialView]) -> None:
         now = datetime.now(UTC)
-        for trial in self._study.snapshot().trials:
+        for trial in trials:
             for attempt in trial.attempts:
                 self._state.gpu_hours[trial.number, attempt.number] = gpu_hours(self._spec.workers, attempt, now)
 
@@ -224,14 +242,15 @@ class Supervisor:
         for (trial, process), slot in zip(workers, slots, strict=True):
             self._attempts.adopt(trial, process, slot)
 
-    def _pick_up(self, trial: TrialView) -> None:
+    def _pick_up(self, trial: TrialView, seen: datetime | None = None) -> None:
         self._state.waiting[trial.number] = self._study.ledger.deaths(trial.number)
         if trial.attempts:
             folder = TrialPaths(self._paths.root / (trial.folder or ""))
-            self._endings.take_in(trial, self._attempts.monitor(trial, folder))
+            self._endings.take_in(trial, self._attempts.monitor(trial, folder), seen)
 
     def _conclude(self, end: Finish) -> Outcome:
-        self._study.set_status(end.state, end.reason)
+        if end.state == "finished" or self._company.is_last():
+            self._study.set_status(end.state, end.reason)
         self._context.alert(end_alert(end.state, end.reason, self._stop.failed, self._study.snapshot().trials))
         # Whether the messages could be sent is known, and told, before the last picture is taken.
         self._notifier.close()
@@ -239,7 +258,7 @@ class Supervisor:
             self._context.alert(problem)
         self._context.log.add(Decision(end.state, end.reason))
         # The lease is still ours here, so the last picture is taken as others will see it a moment later.
-        self._study.ledger.beat(self._session, self._seconds(), LEASE_S)
+        self._study.ledger.beat(self._session, self._seconds(), self._lease_s)
         snapshot = recovery.without_supervisor(self._study.snapshot())
         self._show(snapshot)
         return Outcome(end.state, end.reason, self._stop.failed, snapshot)
@@ -262,12 +281,14 @@ class Supervisor:
             self._attend_all()
             self._read_stop_request()
             take_findings(self._audit, self._context)
+            self._see_others()
             use = self._budget_use()
             self._lookout.look(use)
             for action in plan(self._situation(use)):
                 if isinstance(action, Finish):
                     return action
-                self._carry_out(action)
+                with self._company.losing():
+                    self._carry_out(action)
             self._beat()
             self._observe()
             time.sleep(self._poll_s)
@@ -300,6 +321,7 @@ class Supervisor:
             free_gb=shutil.disk_usage(self._paths.root).free / 1e9,
             min_free_gb=self._spec.workers.min_free_gb,
             paused=state.paused,
+            elsewhere=self._company.elsewhere,
         )
 
     def _carry_out(self, action: Action) -> None:
@@ -345,9 +367,16 @@ class Supervisor:
         return self._clock() - self._started
 
     def _beat(self) -> None:
-        if self._clock() - self._beaten >= BEAT_S:
-            self._beaten = self._clock()
-            self._study.ledger.beat(self._session, self._seconds(), LEASE_S)
+        if self._clock() - self._beaten < min(BEAT_S, self._lease_s / 6):
+            return
+        self._beaten = self._clock()
+        kept = self._study.ledger.beat(self._session, self._seconds(), self._lease_s)
+        if kept is not None:
+            self._company.keep(kept)
+            self._hours_before = self._study.ledger.hours_used() - self._seconds() / 3600.0
+
+    def _tell_of_database(self, words: str) -> None:
+        self._context.decide(Decision("database", words))
 
     def _observe(self) -> None:
         if self._observers and self._state.changed and self._clock() - self._observed >= OBSERVE_S:
@@ -364,17 +393,47 @@ class Supervisor:
                 _logger.exception("%s failed", type(observer).__name__)
                 self._context.log.add(Decision("observer_failed", f"{type(observer).__name__}: {error}"))
 
+    # --- other supervisors --------------------------------------------------------------------------------------
+
+    def _see_others(self) -> None:
+        """Count what all have spent, and take trials that nobody works at any more."""
+        if not self._company.is_time(self._clock()):
+            return
+        trials = self._study.snapshot().trials
+        self._count(trials)
+        self._count_gpu_hours(trials)
+        free = len(self._slots) - len(self._company.mine)
+        if self._stop.level is Stop.NO and not self._state.paused:
+            for trial, claim in self._company.free_trials(free):
+                with self._company.losing():
+                    process = self._company.live_worker(trial)
+                    if process is not None:
+                        self._adopt([(trial, process)])
+                    else:
+                        self._pick_up(trial, claim.seen)
+        mine = self._company.mine
+        self._company.elsewhere = sum(not trial.state.is_finished and trial.number not in mine for trial in trials)
+
     # --- trials -------------------------------------------------------------------------------------------------
 
     def _ask(self, slot: str) -> None:
         for words in self._before_ask(self._study):
             self._context.decide(Decision("raced", words))
-        try:
-            trial = self._study.ask()
-        except StudyError as error:
-            self._stop.failed = True
-            self._stop.raise_to(Stop.ASK, str(error))
-            return
+        trial = None
+        with self._company.making() as mine:
+            self._state.asked = self._company.count(self._state.asked)
+            if not mine or (self._company.shared and not self._may_ask()):
+                return
+            try:
+                trial = self._study.ask()
+            except TrialLostError:
+                return  # another makes trials by now
+            except StudyError as error:
+                self._stop.failed = True
+                self._stop.raise_to(Stop.ASK, str(error))
+                return
+            if trial is not None:
+                self._company.claim_new(trial.number)
         if trial is None:
             self._state.exhausted = True
             queued = self._spec.sampler.name == "queue"
@@ -399,7 +458,8 @@ class Supervisor:
         seconds, self._attended = min(now - self._attended, LONGEST_ROUND_S), now
         for worker in list(self._state.workers.values()):
             worker.silent_s += seconds
-            self._attend(worker)
+            with self._company.losing():
+                self._attend(worker)
 
     def _attend(self, worker: Worker) -> None:
         # The exit is looked for before the files, so that what is read then is all the worker wrote.

@@ -1,0 +1,51 @@
+"""Supervisors of a shared study of toy trials, each in a process and a runs folder of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from vbot_campaign import fs
+from vbot_campaign.paths import CampaignPaths
+
+_DRIVER = """
+import sys
+from pathlib import Path
+from tests.support.builders import TOY_COMMAND, cpu_slots
+from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.supervisor import resume_study
+outcome = resume_study(CampaignPaths(Path(sys.argv[1]), sys.argv[2]), "toy", worker_command=TOY_COMMAND,
+    slots=cpu_slots(1), poll_s=0.05, grace_s=20.0, shared=True, lease_s=float(sys.argv[3]))
+sys.exit(outcome.exit_code)
+"""
+
+
+def start(paths: CampaignPaths, lease_s: float = 6.0, *, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """Start a supervisor that joins the study ``toy`` with one slot.
+
+    Args:
+        paths: Its runs folder, and the database.
+        lease_s: How long others leave its trials to it.
+        before: What its command line begins with.
+    """
+    return subprocess.Popen(
+        [*before, sys.executable, "-c", _DRIVER, str(paths.root), str(paths.storage), str(lease_s)],
+        env={**os.environ, "PYTHONPATH": os.getcwd()},  # noqa: PTH109
+    )
+
+
+def decisions(paths: CampaignPaths, action: str) -> list[dict[str, Any]]:
+    """Return the decisions of one kind of the supervisor in a runs folder."""
+    return [line for line in fs.read_lines(paths.study("toy").decisions) if line["action"] == action]
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
+    """Wait until a condition holds."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.05)
