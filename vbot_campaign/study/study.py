@@ -246,12 +246,9 @@ class CampaignStudy:
             parts: Score parts of the evaluation.
             evaluation: `EpisodeTotals` of the evaluation.
         """
-        values: dict[str, Any] = {"reason": "trained and evaluated"}
-        if parts is not None:
-            values["parts"] = dict(parts)
-        if evaluation is not None:
-            values["evaluation"] = dict(evaluation)
-        self._end(number, OptunaState.COMPLETE, values, score)
+        found = {"parts": parts, "evaluation": evaluation}
+        values = {name: dict(given) for name, given in found.items() if given is not None}
+        self._end(number, OptunaState.COMPLETE, {"reason": "trained and evaluated", **values}, score)
 
     def prune(self, number: int, reason: str) -> None:
         """End a trial that the pruner stopped; its score is the last reported one."""
