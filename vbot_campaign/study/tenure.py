@@ -180,6 +180,9 @@ class ServerTenure(Tenure):
     def leases(self) -> list[Lease]:
         """See `Tenure.leases`."""
         query = sa.select(SupervisorRow).where(SupervisorRow.study == self._study).order_by(SupervisorRow.session)
+        # A database of an earlier version is not brought up to date by looking at it.
+        if not sa.inspect(self._storage.engine).has_table(SupervisorRow.__tablename__):
+            return []
         with self._storage.session() as session:
             # By the clock of this machine, which is that of whoever asks whether a lease is held.
             ahead = datetime.now(UTC) - session.scalars(sa.select(_now())).one().replace(tzinfo=UTC)

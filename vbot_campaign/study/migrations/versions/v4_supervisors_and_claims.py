@@ -28,8 +28,9 @@ def upgrade() -> None:
         sa.Column("until", sa.DateTime, nullable=False),
         sa.Column("slots", JSON, nullable=False),
         sa.Column("shared", sa.Boolean, nullable=False),
+        if_not_exists=True,
     )
-    op.create_index("ix_campaign_supervisors_study", "campaign_supervisors", ["study"])
+    op.create_index("ix_campaign_supervisors_study", "campaign_supervisors", ["study"], if_not_exists=True)
     op.create_table(
         "campaign_claims",
         sa.Column("study", _NAME, primary_key=True),
@@ -37,4 +38,5 @@ def upgrade() -> None:
         sa.Column("session", sa.Integer),
         sa.Column("fence", sa.BigInteger, nullable=False),
         sa.Column("until", sa.DateTime, nullable=False),
+        if_not_exists=True,
     )
