@@ -41,6 +41,8 @@ def paused(trial, turn=None):
         (Situation(SLOTS), [Ask("cpu:0")]),
         (Situation(SLOTS, running=TWO[:1]), [Ask("cpu:1")]),
         (Situation(SLOTS, running=TWO), []),
+        # trials of other supervisors are waited for: one of those may die
+        (Situation(SLOTS, may_ask=False, elsewhere=1), []),
         # interrupted trials go before new ones, the lowest number first
         (Situation(SLOTS, waiting=(Waiting(5), Waiting(3))), [Start(3, "cpu:0"), Start(5, "cpu:1")]),
         (Situation(SLOTS, waiting=(Waiting(5),)), [Start(5, "cpu:0"), Ask("cpu:1")]),

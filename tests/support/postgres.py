@@ -31,7 +31,6 @@ host all all 0.0.0.0/0 trust
 """
 _SETTINGS = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "16MB",
     "max_connections": "60",

@@ -173,16 +173,18 @@ class ServerTenure(Tenure):
         super().__init__(storage, study)
         self._session_id: int | None = None
         self._fences: dict[int, int] = {}
+        self._is_new = False
+        """Whether the database has the tables for it; one of an earlier version is not changed by looking at it."""
         self._held: list[int | None] = []
         """What is written to, the innermost block last; no check is made outside of any."""
 
     @patient
     def leases(self) -> list[Lease]:
         """See `Tenure.leases`."""
-        query = sa.select(SupervisorRow).where(SupervisorRow.study == self._study).order_by(SupervisorRow.session)
-        # A database of an earlier version is not brought up to date by looking at it.
-        if not sa.inspect(self._storage.engine).has_table(SupervisorRow.__tablename__):
+        self._is_new = self._is_new or sa.inspect(self._storage.engine).has_table(SupervisorRow.__tablename__)
+        if not self._is_new:
             return []
+        query = sa.select(SupervisorRow).where(SupervisorRow.study == self._study).order_by(SupervisorRow.session)
         with self._storage.session() as session:
             # By the clock of this machine, which is that of whoever asks whether a lease is held.
             ahead = datetime.now(UTC) - session.scalars(sa.select(_now())).one().replace(tzinfo=UTC)

@@ -205,7 +205,7 @@ class Supervisor:
             self._session = self._study.ledger.begin_session(
                 Owner.here(), list(self._slots), self._lease_s, shared=self._company.shared
             )
-            self._study.storage.patience.begin(lambda: self._stop.level is Stop.NO, self._tell_of_database)
+            self._study.storage.patience.begin(self._read_stop_request, self._tell_of_database)
             try:
                 yield
             finally:
@@ -357,11 +357,12 @@ class Supervisor:
         level = Stop.ASK if self._stop.level is Stop.NO else Stop.KILL
         self._stop.raise_to(level, f"stopped by {signal_name}")
 
-    def _read_stop_request(self) -> None:
+    def _read_stop_request(self) -> bool:
         if self._stop.level is Stop.NO and self._paths.stop_request.exists():
             record = fs.read_json(self._paths.stop_request)
             self._paths.stop_request.unlink(missing_ok=True)
             self._stop.raise_to(Stop.ASK, str(record.get("reason", "stopped on request")))
+        return self._stop.level is Stop.NO
 
     def _seconds(self) -> float:
         return self._clock() - self._started
@@ -376,6 +377,7 @@ class Supervisor:
             self._hours_before = self._study.ledger.hours_used() - self._seconds() / 3600.0
 
     def _tell_of_database(self, words: str) -> None:
+        _logger.warning("study %s: %s", self._spec.study, words)
         self._context.decide(Decision("database", words))
 
     def _observe(self) -> None:
