@@ -33,8 +33,8 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 
 @pytest.fixture
 def slow_queue(tmp_path: Path) -> Iterator[Queue]:
-    """Trials of half a minute, so that a signal meets them at work."""
-    with queue_in(tmp_path, TOY_ITERATION_S="1.0") as made:
+    """Trials of two and a half minutes, so that a signal meets them at work on a busy machine too."""
+    with queue_in(tmp_path, TOY_ITERATION_S="5.0") as made:
         yield made
 
 
@@ -72,9 +72,9 @@ def test_three_studies_run_unattended_by_priority_and_one_failure_stops_nothing(
 
 def test_a_service_that_is_killed_leaves_its_study_training_and_the_next_one_waits_for_it(slow_queue: Queue) -> None:
     queue = slow_queue
-    queue.submit("one")
+    queue.submit("one", budget={"trials": 1})
     service = queue.serve()
-    queue.wait_for(lambda: queue.iterations("one") > 2)
+    queue.wait_for(lambda: queue.iterations("one") > 0)
     owner = queue.rows()["one"].owner
     assert owner is not None
     service.end(signal.SIGKILL)
@@ -82,7 +82,7 @@ def test_a_service_that_is_killed_leaves_its_study_training_and_the_next_one_wai
 
     before = queue.iterations("one")
     second = queue.serve()
-    queue.wait_for(lambda: queue.iterations("one") > before + 3)
+    queue.wait_for(lambda: queue.iterations("one") > before)
     assert owner.is_alive()
     assert queue.rows()["one"].owner == owner, "nothing was started twice"
     assert queue.state("one") == "running"
@@ -92,8 +92,8 @@ def test_a_service_that_is_killed_leaves_its_study_training_and_the_next_one_wai
     queue.wait_for(lambda: queue.state("one") == "finished")
     assert queue.rows()["one"].restarts >= 1
     assert "its supervisor died" in second.said
-    queue.assert_trained_once("one")
-    assert all(len(trial.attempts) == 1 for trial in read_snapshot(queue.paths, "one").trials), "no attempt was lost"
+    queue.assert_trained_once("one", trials=1)
+    assert len(read_snapshot(queue.paths, "one").trials[0].attempts) == 1, "no attempt was lost"
     assert second.end() == 0
 
 
@@ -101,7 +101,7 @@ def test_a_drain_stops_with_checkpoints_and_the_next_service_goes_on(slow_queue:
     queue = slow_queue
     queue.submit("one", "two")
     service = queue.serve()
-    queue.wait_for(lambda: queue.iterations("one") > 6)
+    queue.wait_for(lambda: queue.iterations("one") > 0)
     refusal = queue.call("serve", "--port", "0", code=2)
     assert f"pid {service.process.pid} on " in refusal
     assert service.end(signal.SIGTERM) == 0
@@ -128,7 +128,7 @@ def test_cancel_stops_a_running_study_and_its_place_goes_to_the_next(slow_queue:
     queue.submit("one", "two", "three")
     assert "taken out of the queue" in queue.cancel("three")
     service = queue.serve()
-    queue.wait_for(lambda: queue.iterations("one") > 1)
+    queue.wait_for(lambda: queue.iterations("one") > 0)
     assert "asked to stop" in queue.cancel("one")
     queue.wait_for(lambda: queue.iterations("two") > 0)
     assert (queue.state("one"), queue.state("two"), queue.state("three")) == ("cancelled", "running", "cancelled")
@@ -143,11 +143,11 @@ def test_cancel_stops_a_running_study_and_its_place_goes_to_the_next(slow_queue:
     assert queue.state("two") == "queued"
 
 
-def test_a_plan_is_drained_between_its_studies_and_goes_on_to_its_end(slow_queue: Queue) -> None:
+def test_a_plan_is_drained_in_the_middle_and_goes_on_to_its_end(slow_queue: Queue) -> None:
     queue = slow_queue
     queue.submit_file(write_plan(queue.folder, "tour"))
     service = queue.serve()
-    queue.wait_for(lambda: queue.iterations("tour.near.search") > 2)
+    queue.wait_for(lambda: queue.iterations("tour.near.search") > 0)
     assert service.end() == 0
     assert queue.state("tour") == "queued"
     assert read_snapshot(queue.paths, "tour.near.search").state == "stopped"
