@@ -11,12 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.benchmarks.search.record import main, queue_missing
+from tests.benchmarks.search.record import export, main, queue_missing
 from tests.benchmarks.search.table import STUDY_FILE, Table, Training, new_table, read_table, write_table
 from vbot_campaign.errors import SpecError
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.study.reading import read_snapshot
 from vbot_campaign.study.snapshot import TrialState, TrialView
-from vbot_campaign.study.study import close_readers, load_snapshot
+from vbot_campaign.study.storage import open_storage
+from vbot_campaign.study.study import CampaignStudy, close_readers, load_snapshot
 
 ROOT = Path(__file__).parents[3]
 SMALL = {
@@ -117,6 +119,38 @@ def test_the_queue_follows_the_table(tmp_path: Path, study_file: Path) -> None:
     assert queue_missing(paths, table) == 6
     assert queue_missing(paths, table) == 6
     assert queue_missing(paths, table.with_trainings([known(0, 1), known(2, 2)])) == 4
+
+
+def test_what_has_ended_is_in_the_table_and_what_failed_otherwise_is_queued_again(
+    tmp_path: Path, study_file: Path
+) -> None:
+    paths, file = CampaignPaths(tmp_path / "runs"), tmp_path / "curves.json.gz"
+    table = new_table(study_file, 2)
+    queue_missing(paths, table)
+    storage = open_storage(paths)
+    study = CampaignStudy.open(storage, table.spec.study)
+    for _ in range(4):
+        study.ask()
+    study.report(0, 300, 0.125)
+    study.report(0, 600, 0.25)
+    study.complete(0, 0.75, {"success_rate": 0.5}, None)
+    study.fail(1, "diverged: the loss is not finite")
+    study.fail(2, "given up after 3 attempts")
+    storage.close()
+
+    grown = export(paths, table, file)
+
+    assert read_table(file) == grown
+    assert [(t.configuration, t.seed, t.curve, t.score, t.parts) for t in grown.trainings] == [
+        (0, 1, ((300, 0.125), (600, 0.25)), 0.75, {"success_rate": 0.5}),
+        (0, 2, (), None, {}),
+    ]
+    assert grown.trainings[1].reason == "diverged: the loss is not finite"
+    # Trial 3, of configuration 1 with seed 2, is still to be trained; with seed 1 it is tried again.
+    assert queue_missing(paths, grown) == 1
+    assert queue_missing(paths, grown) == 1
+    again = read_snapshot(paths, table.spec.study).queue
+    assert [(entry.trial.origin, entry.trial.seed) for entry in again] == [("configuration 1", 1)]
 
 
 def test_a_table_survives_its_file(tmp_path: Path, study_file: Path) -> None:
