@@ -129,7 +129,8 @@ def _train(paths: CampaignPaths, table: Table, file: Path) -> int:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
             process.wait()
-    return process.returncode
+    # As a shell says it, where a signal has ended it.
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
 
 def _has_ended(process: subprocess.Popen[bytes]) -> bool:
