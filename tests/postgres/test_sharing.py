@@ -197,7 +197,7 @@ def test_what_cannot_be_shared_is_refused(paths, tmp_path, capfd):
         run_study(file, study_spec(), worker_command=TOY_COMMAND, slots=cpu_slots(1), shared=True)
     error = refused(capfd, "--runs", file.root, "resume", "toy", "--shared")
     assert "a file has one supervisor" in error
-    pausing = study_spec(pruner={"name": "asha", "pause": True})
+    pausing = study_spec(pruner={"name": "successive_halving", "pause": True})
     with pytest.raises(StudyError, match="pause needs one supervisor that sees all trials"):
         run_study(paths, pausing, worker_command=TOY_COMMAND, slots=cpu_slots(1), shared=True)
 

@@ -18,6 +18,7 @@ from vbot_campaign.study.ledger import Ledger
 from vbot_campaign.study.snapshot import WarmStartView
 from vbot_campaign.study.storage import CampaignStorage, finish_making, open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, check_buildable, is_stored, load_snapshot
+from vbot_campaign.supervisor.company import check_shared
 from vbot_campaign.supervisor.decisions import Decision
 from vbot_campaign.supervisor.recovery import ResumePlan, busy_error, plan_from
 from vbot_campaign.supervisor.supervisor import Observer, Outcome, Supervisor
@@ -135,8 +136,11 @@ def plan_resume(paths: CampaignPaths, name: str, *, shared: bool = False) -> Res
     Raises:
         StudyNotFoundError: No study of that name.
         StudyBusyError: A supervisor is at work on it.
+        StudyError: It cannot be shared.
     """
     snapshot = load_snapshot(paths, name)
+    if shared:
+        check_shared(snapshot.spec, is_server=paths.storage is not None)
     if snapshot.supervisor is not None:
         storage = open_storage(paths, read_only=True)
         try:

@@ -8,8 +8,8 @@ import socket
 from collections.abc import Collection, Iterator, Sequence
 
 from vbot_campaign.errors import StudyBusyError, StudyError, TrialLostError
+from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study.snapshot import TrialView
-from vbot_campaign.study.study import CampaignStudy
 from vbot_campaign.study.tenure import MAKING, Claim
 from vbot_campaign.supervisor import recovery
 from vbot_campaign.supervisor.decisions import Decision
@@ -22,19 +22,23 @@ LOOK_S = 2.0
 """Time between two looks at what the others have done, and for trials that have become free."""
 
 
-def check_shared(study: CampaignStudy) -> None:
+def check_shared(spec: StudySpec, *, is_server: bool) -> None:
     """Refuse to share a study that cannot be.
+
+    Args:
+        spec: The study.
+        is_server: Whether it is on a server, see `CampaignStorage.is_server`.
 
     Raises:
         StudyError: It is in a file, or its pruner needs one supervisor.
     """
-    name = study.spec.study
-    if not study.storage.is_server:
+    name = spec.study
+    if not is_server:
         raise StudyError(
             f"study '{name}': --shared needs a PostgreSQL database (--storage URL, see docs/postgresql.md); a file has "
             "one supervisor."
         )
-    if study.spec.pruner.pause:
+    if spec.pruner.pause:
         raise StudyError(
             f"study '{name}': pruner.pause needs one supervisor that sees all trials; run it without --shared."
         )

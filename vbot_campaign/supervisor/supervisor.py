@@ -137,7 +137,7 @@ class Supervisor:
         self._grace_s = grace_s
         self._lease_s = lease_s
         if shared:
-            check_shared(study)
+            check_shared(study.spec, is_server=study.storage.is_server)
         self._slots = named(slots or discover_slots(self._spec.workers), shared=shared)
         if only_gpu_hours(self._spec.budget) and not any(map(is_gpu, self._slots)):
             raise StudyError(
