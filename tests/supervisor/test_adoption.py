@@ -174,7 +174,7 @@ def test_a_verdict_that_was_not_delivered_is_delivered(paths, toy):
 
 
 def test_adopted_workers_are_stopped_with_a_checkpoint_by_a_signal(paths, toy):
-    toy(iteration_s=0.3)
+    toy(iteration_s=1.0)  # they outlive the start of a supervisor, on a busy machine too
     workers = orphans(paths)
     supervisor = start(paths, None)
     wait_until(lambda: actions(paths).count("adopted") == 2)
