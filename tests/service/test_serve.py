@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,9 +168,7 @@ def test_a_plan_is_drained_in_the_middle_and_goes_on_to_its_end(slow_queue: Queu
 def test_two_at_once_have_a_core_each_and_none_of_the_secrets_of_the_service(slow_queue: Queue) -> None:
     queue = slow_queue
     queue.submit("one", "two")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind(str(queue.folder / "notify"))
-        manager.setblocking(False)
+    with listening(queue.folder / "notify") as heard:
         secrets = {TOKEN_VARIABLE: "s3cret", "NOTIFY_SOCKET": str(queue.folder / "notify"), "WATCHDOG_USEC": "2000000"}
         service = queue.serve("--parallel", "2", **secrets)
         queue.wait_for(lambda: queue.iterations("one") > 0 and queue.iterations("two") > 0)
@@ -185,7 +185,6 @@ def test_two_at_once_have_a_core_each_and_none_of_the_secrets_of_the_service(slo
         metrics = service.ask("/metrics", Authorization="Bearer s3cret").body.decode()
         assert "vbot_campaign_supervisors_running 2.0" in metrics
         assert service.end() == 0
-        heard = messages(manager)
     assert heard[0] == "READY=1"
     assert heard[-1] == "STOPPING=1"
     assert {"WATCHDOG=1", "STATUS=2 running, 0 queued"} <= set(heard)
@@ -193,11 +192,22 @@ def test_two_at_once_have_a_core_each_and_none_of_the_secrets_of_the_service(slo
     assert [queue.state(name) for name in ("one", "two")] == ["queued", "queued"]
 
 
-def messages(manager: socket.socket) -> list[str]:
-    """Return what a service has told its manager."""
-    found = []
-    while True:
+@contextlib.contextmanager
+def listening(address: Path) -> Iterator[list[str]]:
+    """Yield what a service tells its manager, which listens all along: a socket holds no more than ten messages."""
+    heard: list[str] = []
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+
+        def listen() -> None:
+            while (message := manager.recv(4096).decode()) != "":
+                heard.append(message)
+
+        listener = threading.Thread(target=listen, daemon=True)
+        listener.start()
         try:
-            found.append(manager.recv(4096).decode())
-        except BlockingIOError:
-            return found
+            yield heard
+        finally:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+                end.sendto(b"", str(address))
+            listener.join(60)
