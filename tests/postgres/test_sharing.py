@@ -221,7 +221,7 @@ def test_every_trial_ends_once_though_one_supervisor_is_killed_and_another_froze
     create_study(paths, study_spec(budget={"trials": 7}))
     first, second, third = (CampaignPaths(tmp_path / name, paths.storage) for name in ("first", "second", "third"))
     killed, frozen = start(first), start(second)
-    wait_until(lambda: decisions(first, "started") and decisions(second, "started"))
+    wait_until(lambda: decisions(second, "started") and _has_checkpoint(paths, first))
     kill_all(killed)
     last = start(third)
     try:
@@ -256,6 +256,12 @@ def test_every_trial_ends_once_though_one_supervisor_is_killed_and_another_froze
     ]
     assert out_of_reach, "who begins again says why"
     close_readers()
+
+
+def _has_checkpoint(paths, supervisor):
+    mine = {line["trial"] for line in decisions(supervisor, "started")}
+    trials = load_snapshot(paths, "toy").trials
+    return any(c.kind == "resume" for trial in trials if trial.number in mine for c in trial.checkpoints)
 
 
 def _held_by(paths, pid):

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
 from tests.support.faults import command, refused
-from tests.support.postgres import LOCKED, PASSWORD, PostgresServer
+from tests.support.postgres import LOCKED, PostgresServer
 from tests.support.stored_study import store_study
 from vbot_campaign.errors import SpecError, StorageError, StudyNotFoundError
 from vbot_campaign.exporters.mirrors import MirrorExporter, export_all
@@ -309,13 +309,14 @@ def test_a_server_that_does_not_answer(capfd, tmp_path):
 
 def test_a_wrong_password_and_the_right_one(postgres_server: PostgresServer, database_url):
     name = database_url.rpartition("/")[2]
+    right = postgres_server.url_with_password(name, "correct horse")
     wrong = postgres_server.url(name, user=f"{LOCKED}:hunter2")
     with pytest.raises(StorageError) as raised:
         open_storage(wrong)
     assert "password authentication failed" in str(raised.value)
     assert "User or password is wrong; libpq also takes the password from ~/.pgpass" in str(raised.value)
     assert "hunter2" not in str(raised.value)
-    open_storage(postgres_server.url(name, user=f"{LOCKED}:{PASSWORD.replace(' ', '%20')}")).close()
+    open_storage(right).close()
 
 
 def test_a_database_that_is_missing_and_one_that_is_empty(postgres_server: PostgresServer, database_url, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
-from tests.support.postgres import LOCKED, PostgresServer
+from tests.support.postgres import PostgresServer
 from vbot_campaign import fs
 from vbot_campaign.errors import StorageError
 from vbot_campaign.exporters.dashboard import export_dashboard
@@ -133,8 +133,7 @@ def test_an_address_is_shown_without_its_password(url, shown):
 
 
 def _with_password(server: PostgresServer, url: str) -> str:
-    server.execute("postgres", f"ALTER ROLE {LOCKED} PASSWORD '{SECRET}'")
-    return server.url(url.rpartition("/")[2], user=f"{LOCKED}:{SECRET}")
+    return server.url_with_password(url.rpartition("/")[2], SECRET)
 
 
 def test_what_is_no_address_is_not_repeated():

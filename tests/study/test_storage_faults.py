@@ -44,6 +44,7 @@ from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.owner import Owner, process_alive, process_started
 from vbot_campaign.study.storage import finish_making, open_storage, storage_errors
 from vbot_campaign.study.study import CampaignStudy, close_readers, load_snapshot, study_names
+from vbot_campaign.study.tables import SCHEMA_VERSION
 from vbot_campaign.supervisor import resume_study, run_study
 from vbot_campaign.watch.dashboard import open_dashboard
 
@@ -242,7 +243,8 @@ def test_tables_of_a_newer_version_of_this_program(paths, capfd):
     change(paths, "UPDATE campaign_schema SET version = 99")
     for line in ("resume walk", "status walk", "backup walk"):
         error = refused(capfd, "--runs", paths.root, *line.split())
-        assert "newer vbot-campaign (tables of version 99, this program knows 3). Install the newer program." in error
+        known = f"this program knows {SCHEMA_VERSION}"
+        assert f"newer vbot-campaign (tables of version 99, {known}). Install the newer program." in error
 
 
 def test_tables_of_a_newer_optuna(paths, capfd):

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -22,7 +23,6 @@ import pytest
 OWNER = "ada"
 LOCKED = "locked"
 """A user that needs a password; all others are trusted."""
-PASSWORD = "correct horse"
 START_TIMEOUT_S = 60
 _HBA = f"""
 local all all trust
@@ -72,7 +72,7 @@ class PostgresServer:
         assert done.returncode == 0, done.stderr
         (self._data / "pg_hba.conf").write_text(_HBA)
         self.start()
-        self.execute("postgres", f"CREATE ROLE {LOCKED} LOGIN SUPERUSER PASSWORD '{PASSWORD}'")
+        self.execute("postgres", f"CREATE ROLE {LOCKED} LOGIN SUPERUSER")
 
     @property
     def _data(self) -> Path:
@@ -107,6 +107,11 @@ class PostgresServer:
     def url(self, database: str, *, driver: str = "+psycopg", user: str = OWNER, host: str = "127.0.0.1") -> str:
         """Return the address of one of its databases."""
         return f"postgresql{driver}://{user}@{host}:{self.port}/{database}"
+
+    def url_with_password(self, database: str, password: str) -> str:
+        """Give the locked user a password and return the address of one of its databases with it."""
+        self.execute("postgres", f"ALTER ROLE {LOCKED} PASSWORD '{password}'")
+        return self.url(database, user=f"{LOCKED}:{quote(password)}")
 
     def execute(self, database: str, statement: str) -> list[Any]:
         """Run one statement by itself and return its rows."""

@@ -31,7 +31,7 @@ from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, CheckpointView, StudySnapshot, TrialState, TrialView
 
 OPTUNA_TABLES = 12
-OUR_TABLES = (1, 2, 3)
+OUR_TABLES = (1, 2, 3, 4)
 """Versions of the tables that it knows."""
 BUSY_TIMEOUT_S = 30.0
 
