@@ -8,11 +8,14 @@ import signal
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
+from tests.support.campaign import Campaign, finish
 from tests.support.faults import refused
 from tests.support.sharing import decisions, start, wait_until
 from vbot_campaign import fs
@@ -195,6 +198,8 @@ def test_what_cannot_be_shared_is_refused(paths, tmp_path, capfd):
     file = CampaignPaths(tmp_path / "file")
     with pytest.raises(StudyError, match="--shared needs a PostgreSQL database"):
         run_study(file, study_spec(), worker_command=TOY_COMMAND, slots=cpu_slots(1), shared=True)
+    assert not file.root.exists(), "nothing was made"
+    create_study(file, study_spec())
     error = refused(capfd, "--runs", file.root, "resume", "toy", "--shared")
     assert "a file has one supervisor" in error
     pausing = study_spec(pruner={"name": "successive_halving", "pause": True})
@@ -330,3 +335,27 @@ def test_stop_ends_the_supervisor_of_this_folder_and_the_other_goes_on(paths, to
     assert (snapshot.state, len(snapshot.trials)) == ("finished", 3)
     assert json.dumps([trial.state.value for trial in snapshot.trials]) == '["complete", "complete", "complete"]'
     close_readers()
+
+
+@pytest.mark.slow
+def test_one_of_those_who_shared_a_search_confirms_its_best(paths, toys, tmp_path):
+    toys(0.02)
+    campaigns = [Campaign(tmp_path / name, paths.storage) for name in ("first", "second")]
+    spec = study_spec(
+        budget={"trials": 4},
+        confirm={"top": 2, "seeds": 2},
+        trainer={"command": list(TOY_COMMAND), "folder": str(Path.cwd())},
+        workers={"num_envs": 100, "slots": 1, "recording": "none"},
+    )
+    for campaign in campaigns:
+        campaign.folder.mkdir()
+        text = yaml.safe_dump(spec.model_dump(mode="json", exclude_unset=True))
+        (campaign.folder / "toy.yaml").write_text(text, encoding="utf-8")
+    processes = [campaign.start("run", "toy.yaml", "--no-audit", "--shared") for campaign in campaigns]
+    printed = [finish(process) for process in processes]
+    confirmed = ["toy · confirmation finished" in text for text in printed]
+    left_out = ["another of its supervisors does the confirmation" in text for text in printed]
+    assert any(confirmed)
+    assert all(one != other for one, other in zip(confirmed, left_out, strict=True)), printed
+    trials = load_snapshot(paths, "toy.confirm").trials
+    assert [(trial.state, len(trial.attempts)) for trial in trials] == [(TrialState.COMPLETE, 1)] * 4

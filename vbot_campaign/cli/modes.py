@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ class Chosen:
     audit: bool
 
 
-def run(paths: CampaignPaths, chosen: Chosen, watched: Watched) -> int:
+def run(paths: CampaignPaths, chosen: Chosen, watched: Watched, *, shared: bool = False) -> int:
     """Run what was chosen to its end and return the exit code.
 
     Raises:
@@ -55,10 +56,12 @@ def run(paths: CampaignPaths, chosen: Chosen, watched: Watched) -> int:
         raise SpecError("run: name a file, such as studies/quickstart.yaml; only --mode eval does without.")
     if mode == "full":
         return _run_plan(paths, chosen, chosen.file)
-    return _run_study(paths, chosen, chosen.file, mode, watched)
+    return _run_study(paths, chosen, chosen.file, mode, watched, shared)
 
 
-def _run_study(paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | None, watched: Watched) -> int:
+def _run_study(
+    paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | None, watched: Watched, shared: bool
+) -> int:
     from vbot_campaign.campaign.modes import derive, run_mode
     from vbot_campaign.cli import phases
     from vbot_campaign.cli.files import study_plan
@@ -86,7 +89,7 @@ def _run_study(paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | No
         )
 
     if mode is None:
-        return phases.go_on_after(spec.study, watched(spec.study, start, warnings))
+        return phases.go_on_after(spec.study, watched(spec.study, start, warnings), shared=shared)
     steps = None if chosen.full_env_steps is None else parse_count("--full-env-steps", chosen.full_env_steps)
     outcome = run_mode(
         paths,
@@ -95,7 +98,7 @@ def _run_study(paths: CampaignPaths, chosen: Chosen, file: Path, mode: Mode | No
         folder=file.parent,
         full_env_steps=steps,
         supervise=supervise,
-        confirm=phases.confirm_search,
+        confirm=functools.partial(phases.confirm_search, shared=shared),
     )
     return outcome.exit_code
 

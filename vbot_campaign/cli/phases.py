@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vbot_campaign.cli.app import StudyName, app, campaign_paths
+from vbot_campaign.errors import StudyBusyError
 
 if TYPE_CHECKING:
     from vbot_campaign.campaign.confirm import Confirmed
@@ -79,12 +80,13 @@ def extend(
     raise typer.Exit(outcome.exit_code)
 
 
-def go_on_after(name: str, outcome: Outcome) -> int:
+def go_on_after(name: str, outcome: Outcome, *, shared: bool = False) -> int:
     """Go on with what follows a search that is over: the confirmation it asks for, and what else was begun.
 
     Args:
         name: The study.
         outcome: Of its search.
+        shared: Whether other supervisors searched too.
 
     Returns:
         The exit code of the whole.
@@ -97,18 +99,25 @@ def go_on_after(name: str, outcome: Outcome) -> int:
     paths = campaign_paths()
     if not is_over(paths, outcome.snapshot):
         return outcome.exit_code
-    confirmed = confirm_search(name)
+    confirmed = confirm_search(name, shared=shared)
     code = outcome.exit_code if confirmed is None else confirmed.exit_code
+    if confirmed is not None and not confirmation_is_over(paths, name):
+        return code
     begun = load_derived(paths, name, PHASE)
-    if begun is None or is_done(begun) or (confirmed is not None and not confirmation_is_over(paths, name)):
+    if begun is None and name.endswith(".stage"):
+        typer.echo("The long training of the stage has not begun: run its file again with --mode stage.")
+    if begun is None or is_done(begun):
         return code
     typer.echo(f"\n{_going_on(begun, 'extension')}")
     extended = watched(derived_name(name, PHASE), lambda **options: resume_extension(paths, name, **options))
     return max(code, extended.exit_code)
 
 
-def confirm_search(name: str) -> Confirmed | None:
-    """Confirm the best trials of a study whose search is over, if it asks for that or if that was begun."""
+def confirm_search(name: str, *, shared: bool = False) -> Confirmed | None:
+    """Confirm the best trials of a study whose search is over, if it asks for that or if that was begun.
+
+    Several supervisors come here together where they shared the search: one confirms, None is returned to the others.
+    """
     from vbot_campaign.campaign.confirm import PHASE, wanted_confirmation
     from vbot_campaign.campaign.derived import is_done, load_derived
 
@@ -123,7 +132,13 @@ def confirm_search(name: str) -> Confirmed | None:
         )
     elif not is_done(begun):
         typer.echo(_going_on(begun, "confirmation"))
-    return _confirm(name, {})
+    try:
+        return _confirm(name, {})
+    except StudyBusyError as busy:
+        if not shared:
+            raise
+        typer.echo(f"study {name}: another of its supervisors does the confirmation. {busy}")
+        return None
 
 
 def _going_on(begun: StudySnapshot, what: str) -> str:

@@ -58,7 +58,7 @@ def run(
 
     totals = _totals(hours, trials, gpu_hours, env_steps)
     chosen = modes.Chosen(file, mode, totals, full_env_steps, warm_start, audit=not no_audit)
-    raise typer.Exit(modes.run(campaign_paths(), chosen, functools.partial(watched, shared=shared)))
+    raise typer.Exit(modes.run(campaign_paths(), chosen, functools.partial(watched, shared=shared), shared=shared))
 
 
 @app.command()
@@ -89,7 +89,7 @@ def resume(
     for line in plan_resume(campaign_paths(), name, shared=shared).lines:
         typer.echo(line)
     outcome = watched(name, lambda **options: resume_study(campaign_paths(), name, **options), shared=shared)
-    raise typer.Exit(phases.go_on_after(name, outcome))
+    raise typer.Exit(phases.go_on_after(name, outcome, shared=shared))
 
 
 def _totals(hours: str | None, trials: str | None, gpu_hours: str | None, env_steps: str | None) -> dict[Total, str]:

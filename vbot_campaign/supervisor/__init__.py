@@ -35,12 +35,14 @@ def run_study(paths: CampaignPaths, spec: StudySpec, *, folder: Path | None = No
         **options: Of `Supervisor`.
 
     Raises:
-        StudyError: There is nothing to start from where ``warm_start`` says; nothing was made.
+        StudyError: There is nothing to start from where ``warm_start`` says, or it cannot be shared; nothing was made.
         CheckpointError: What is there cannot be started from (nothing was made), or the copy of it was altered.
         StudyChangedError: It exists and the definition differs in more than a raised budget.
         StudyBusyError: Another supervisor holds it.
         StorageError: The database cannot be used.
     """
+    if options.get("shared", False):
+        check_shared(spec, is_server=paths.storage is not None)
     start = _start(paths, spec, folder)
     storage = open_storage(paths)
     try:
