@@ -20,6 +20,7 @@ from vbot_campaign.spec.stages import stage_values
 from vbot_campaign.spec.training import PpoSettings
 from vbot_campaign.study.reading import read_names, read_snapshot
 from vbot_campaign.study.snapshot import StudySnapshot
+from vbot_campaign.study.usage import is_gpu
 from vbot_campaign.supervisor.slots import Slot
 
 TYPICAL_ENV_STEPS_PER_S = (8_000.0, 26_000.0)
@@ -116,7 +117,7 @@ def forecast(
     snapshots = [read_snapshot(paths, name) for name in read_names(paths)]
     speeds = {stage.stage: _speed(plan, stage, snapshots, probed, slots) for stage in plan.stages}
     stages = tuple(_stage(plan, stage, speeds[stage.stage].span, len(slots)) for stage in plan.stages)
-    on_gpus = any(slot.name.startswith("gpu") for slot in slots)
+    on_gpus = any(is_gpu(slot.name) for slot in slots)
     made = Forecast(stages, len(slots), on_gpus, ())
     kind = "GPU-hours" if on_gpus else "slot-hours"
     busy = made.slot_hours

@@ -155,6 +155,8 @@ class WorkerSettings(Strict):
     slots: int | None = Field(default=None, ge=1, le=64)
     """CPU slots where there is no GPU; default one per core, at most 8."""
     slots_per_gpu: int = Field(default=1, ge=1, le=16)
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory that an attempt asks its node for on a Ray cluster; no limit, and nothing on a single machine."""
     max_attempts: int = Field(default=3, ge=1)
     """Attempts before a trial that keeps dying is given up."""
     watchdog_s: float = Field(default=300.0, gt=0)

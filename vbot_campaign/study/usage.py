@@ -8,10 +8,13 @@ from datetime import datetime
 from vbot_campaign.spec.study import WorkerSettings
 from vbot_campaign.study.snapshot import AttemptView, TrialView
 
+RAY = "ray:"
+"""What the names of slots on a Ray cluster begin with."""
+
 
 def is_gpu(slot: str) -> bool:
     """Tell whether a slot is a GPU or a share of one."""
-    return slot.startswith("gpu")
+    return slot.removeprefix(RAY).startswith("gpu")
 
 
 def gpu_hours(workers: WorkerSettings, attempt: AttemptView, now: datetime) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from vbot_campaign import events, fs
@@ -14,10 +16,10 @@ from vbot_campaign.supervisor import recovery
 from vbot_campaign.supervisor.alerts import Alert
 from vbot_campaign.supervisor.continuation import place_start
 from vbot_campaign.supervisor.decisions import Decision
-from vbot_campaign.supervisor.memory import OomKills
+from vbot_campaign.supervisor.launcher import Launcher, Order
 from vbot_campaign.supervisor.monitor import TrialMonitor
-from vbot_campaign.supervisor.process import AdoptedProcess, Process, WorkerProcess
-from vbot_campaign.supervisor.slots import Slot, worker_environment
+from vbot_campaign.supervisor.process import Process
+from vbot_campaign.supervisor.slots import Slot
 from vbot_campaign.supervisor.state import Context, Worker
 
 
@@ -26,12 +28,16 @@ class Attempts:
 
     Args:
         context: What is worked on.
+        launcher: Starts them.
         command: Program and arguments of a worker, to which the trial's folder is added.
         worker_folder: Where it runs, if not here.
     """
 
-    def __init__(self, context: Context, command: Sequence[str], worker_folder: Path | None) -> None:
+    def __init__(
+        self, context: Context, launcher: Launcher, command: Sequence[str], worker_folder: Path | None
+    ) -> None:
         self._context = context
+        self._launcher = launcher
         self._study = context.study
         self._paths = context.paths
         self._command = command
@@ -56,10 +62,9 @@ class Attempts:
         folder.stop_request.unlink(missing_ok=True)
         folder.result.unlink(missing_ok=True)
         fs.write_json(folder.spec, spec.model_dump(mode="json"))
-        environ = worker_environment(slot, spec.threads)
-        process = WorkerProcess.spawn(folder, environ, self._command, self._worker_folder)
-        self._study.ledger.update_attempt(trial.number, attempt.number, pid=process.pid, pid_started=process.started)
-        self._enlist(trial, attempt, slot.name, process, folder)
+        settings = self._study.spec.workers
+        order = Order(trial, spec, slot, folder, self._command, self._worker_folder, settings)
+        self._enlist(trial, attempt, slot.name, self._launcher.start(order), folder)
         begin = f"from {self._study.warm_start}" if self._study.warm_start else "from the start"
         reason = begin if first == 0 else f"from the checkpoint at {first:,} env steps"
         if trial.start is not None and first == trial.start.env_steps and trial.start.study is not None:
@@ -70,7 +75,7 @@ class Attempts:
             reason += f", with {trial.num_envs} environments"
         self._context.decide(Decision("started", reason, trial.number, attempt.number, slot.name, env_step=first))
 
-    def adopt(self, trial: TrialView, process: AdoptedProcess, slot: str) -> None:
+    def adopt(self, trial: TrialView, process: Process, slot: str) -> None:
         """Take over a worker that outlived its supervisor, as it is.
 
         Args:
@@ -79,7 +84,6 @@ class Attempts:
             slot: Where it counts as running.
         """
         attempt = trial.attempts[-1]
-        self._study.ledger.update_attempt(trial.number, attempt.number, pid=process.pid, pid_started=process.started)
         worker = self._enlist(trial, attempt, slot, process, TrialPaths(self._paths.root / (trial.folder or "")))
         if self._study.ledger.entry(trial.number).prune_reason is not None:
             self.request_stop(worker, events.STOP_PRUNED)
@@ -87,7 +91,7 @@ class Attempts:
             self.pause(worker)
         elif events.stop_requested(worker.monitor.folder.stop_request, attempt.token) is not None:
             worker.stop_asked = self._context.clock()
-        reason = f"its worker (pid {process.pid}) outlived the supervisor and trains on"
+        reason = f"its worker ({process.words}) outlived the supervisor and trains on"
         self._context.decide(Decision("adopted", reason, trial.number, attempt.number, slot))
 
     def monitor(self, trial: TrialView, folder: TrialPaths) -> TrialMonitor:
@@ -143,12 +147,27 @@ class Attempts:
     def _enlist(
         self, trial: TrialView, attempt: AttemptView, slot: str, process: Process, folder: TrialPaths
     ) -> Worker:
+        self._book(trial.number, attempt, process)
         monitor = self.monitor(trial, folder)
         monitor.follow(attempt)
-        worker = Worker(trial.number, slot, attempt, process, monitor, OomKills(process.pid))
+        worker = Worker(trial.number, slot, attempt, process, monitor, is_placed=process.owner is not None)
         self._context.state.workers[trial.number] = worker
         self._context.state.waiting.pop(trial.number, None)
         return worker
+
+    def note_place(self, worker: Worker) -> None:
+        """Write down where a worker runs that had to wait for a place; its attempt counts from then on."""
+        if worker.is_placed or worker.process.owner is None:
+            return
+        worker.is_placed, now = True, datetime.now(UTC)
+        self._book(worker.trial, worker.attempt, worker.process)
+        self._study.ledger.update_attempt(worker.trial, worker.attempt.number, started=now)
+        worker.attempt = dataclasses.replace(worker.attempt, started=now)
+
+    def _book(self, trial: int, attempt: AttemptView, process: Process) -> None:
+        if (owner := process.owner) is not None:
+            values = {"host": owner.host, "pid": owner.pid, "pid_started": owner.pid_started}
+            self._study.ledger.update_attempt(trial, attempt.number, **values)
 
     def _folder(self, trial: TrialView) -> TrialPaths:
         if trial.folder is not None and (self._paths.root / trial.folder).is_dir():

@@ -13,7 +13,8 @@ from vbot_campaign.study.snapshot import TrialView
 from vbot_campaign.study.tenure import MAKING, Claim
 from vbot_campaign.supervisor import recovery
 from vbot_campaign.supervisor.decisions import Decision
-from vbot_campaign.supervisor.process import AdoptedProcess
+from vbot_campaign.supervisor.launcher import Launcher
+from vbot_campaign.supervisor.process import Process
 from vbot_campaign.supervisor.slots import Slot
 from vbot_campaign.supervisor.state import Context
 
@@ -59,15 +60,17 @@ class Company:
 
     Args:
         context: What is worked on.
+        launcher: Finds workers that live.
         shared: Whether others may be at work beside this one.
         lease_s: How long a claim holds without being renewed.
     """
 
-    def __init__(self, context: Context, *, shared: bool, lease_s: float) -> None:
+    def __init__(self, context: Context, launcher: Launcher, *, shared: bool, lease_s: float) -> None:
         self.shared = shared
         self.elsewhere = 0
         """Unfinished trials that are not this supervisor's."""
         self._context = context
+        self._launcher = launcher
         self._study = context.study
         self._paths = context.paths
         self._state = context.state
@@ -89,10 +92,10 @@ class Company:
                 worker.kill()
         return own
 
-    def live_worker(self, trial: TrialView) -> AdoptedProcess | None:
-        """See `vbot_campaign.supervisor.recovery.live_worker`; a worker in another's runs folder is none of ours."""
+    def live_worker(self, trial: TrialView) -> Process | None:
+        """See `Launcher.adopt`; a worker in another's runs folder is none of ours."""
         is_here = trial.folder is not None and (self._paths.root / trial.folder).is_dir()
-        return recovery.live_worker(self._paths, trial) if is_here or not self._study.storage.is_server else None
+        return self._launcher.adopt(self._paths, trial) if is_here or not self._study.storage.is_server else None
 
     def is_time(self, now: float) -> bool:
         """Tell whether to look what the others have done; never where there are none."""

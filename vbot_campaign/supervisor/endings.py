@@ -71,10 +71,10 @@ class Endings:
         asked = worker.stop_asked is not None
         end = Ending(
             code=exit_.code,
-            words=exit_words(exit_.code, worker.monitor.folder.log),
+            words=exit_.words or exit_words(exit_.code, worker.monitor.folder.log),
             asked_to_stop=asked and worker.hung is None,
             hung=worker.hung,
-            oom_killed=not asked and exit_.code in (None, -9) and worker.oom_kills.has_risen(),
+            oom_killed=not asked and exit_.code in (None, -9) and worker.process.oom_killed(),
         )
         verdict = self._judge(worker.trial, worker.attempt, worker.monitor, end)
         memory_mb = worker.monitor.memory_mb or worker.memory_mb

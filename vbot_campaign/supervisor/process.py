@@ -1,4 +1,4 @@
-"""One worker process: start it or find it again, signal its whole group, see it end."""
+"""What a supervisor sees of a worker, and the workers of this machine: start one or find it again, signal its group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from vbot_campaign.errors import StudyError
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.trainer import PYTHON
 from vbot_campaign.spec.training import CommandTrainer
-from vbot_campaign.study.owner import process_alive, process_started
+from vbot_campaign.study.owner import Owner, process_alive, process_started
+from vbot_campaign.supervisor.memory import OomKills
 
 WORKER_COMMAND = (sys.executable, "-m", "vbot_campaign.worker")
 
@@ -45,45 +46,54 @@ class Exit:
 
     code: int | None
     """Exit code, negative for a signal; None when it was no child of this process."""
+    words: str | None = None
+    """How it ended, where that is known and the code does not say it."""
 
 
 class Process(ABC):
-    """A worker that leads its own process group, so that a signal reaches all it has started."""
+    """The worker of an attempt, on whatever machine: what a supervisor sees of it and can do to it."""
 
-    pid: int
-    started: float
-    """`process_started` of it."""
+    @property
+    @abstractmethod
+    def owner(self) -> Owner | None:
+        """Which process it is; None before that is known, because it waits for a place to run."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What a person calls it."""
+
+    @property
+    @abstractmethod
+    def is_seen(self) -> bool:
+        """Whether it runs and its files can be read: only then does its silence say anything of it."""
 
     @abstractmethod
     def poll(self) -> Exit | None:
-        """Return how it ended, or None while it runs. What it had started is killed with it."""
+        """Return how it ended, or None while it runs. What it had started is killed with it.
+
+        What it wrote lies in the trial's folder here: all of it, once its end is returned.
+        """
 
     @abstractmethod
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the group, unless the process has ended: its number may be another's by now."""
-
     def terminate(self) -> None:
         """Ask the whole group to stop."""
-        self._signal(signal.SIGTERM)
 
+    @abstractmethod
     def kill(self) -> None:
         """Kill the whole group, a frozen one too."""
-        self._signal(signal.SIGKILL)
 
+    @abstractmethod
     def dump_stacks(self) -> bool:
         """Ask the worker to print the stacks of its threads; False when it would not understand."""
-        if not _catches(self.pid, "SIGUSR1"):
-            return False
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(self.pid, signal.SIGUSR1)
-        return True
 
+    @abstractmethod
     def memory_mb(self) -> float | None:
         """Return its resident memory in MB."""
-        try:
-            return round(float(psutil.Process(self.pid).memory_info().rss) / 1e6, 1)
-        except psutil.Error:
-            return None
+
+    @abstractmethod
+    def oom_killed(self) -> bool:
+        """Tell whether the kernel where it runs has killed a process for its memory since it was taken up."""
 
     def wait(self, timeout_s: float) -> Exit | None:
         """Wait for the end; None when it still runs after ``timeout_s``."""
@@ -93,14 +103,73 @@ class Process(ABC):
         return end
 
 
-class WorkerProcess(Process):
+class LocalProcess(Process):
+    """A worker of this machine that leads its own process group, so that a signal reaches all it has started."""
+
+    def __init__(self, pid: int, started: float) -> None:
+        self.pid = pid
+        self.started = started
+        """`process_started` of it."""
+        self._oom_kills = OomKills(pid)
+
+    @property
+    def owner(self) -> Owner:
+        """See `Process.owner`."""
+        return Owner(Owner.here().host, self.pid, self.started)
+
+    @property
+    def words(self) -> str:
+        """See `Process.words`."""
+        return f"pid {self.pid}"
+
+    @property
+    def is_seen(self) -> bool:
+        """See `Process.is_seen`."""
+        return True
+
+    @abstractmethod
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the group, unless the process has ended: its number may be another's by now."""
+
+    def terminate(self) -> None:
+        """See `Process.terminate`."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """See `Process.kill`."""
+        self._signal(signal.SIGKILL)
+
+    def dump_stacks(self) -> bool:
+        """See `Process.dump_stacks`."""
+        if not self.catches("SIGUSR1"):
+            return False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(self.pid, signal.SIGUSR1)
+        return True
+
+    def catches(self, name: str) -> bool:
+        """Tell whether it has a handler for a signal."""
+        return _catches(self.pid, name)
+
+    def memory_mb(self) -> float | None:
+        """See `Process.memory_mb`."""
+        try:
+            return round(float(psutil.Process(self.pid).memory_info().rss) / 1e6, 1)
+        except psutil.Error:
+            return None
+
+    def oom_killed(self) -> bool:
+        """See `Process.oom_killed`."""
+        return self._oom_kills.has_risen()
+
+
+class WorkerProcess(LocalProcess):
     """A worker that this process has started, in a session of its own: a Ctrl-C in the terminal does not reach it."""
 
     def __init__(self, popen: subprocess.Popen[bytes]) -> None:
         """Use `spawn` instead."""
+        super().__init__(popen.pid, _create_time(popen.pid))
         self._popen = popen
-        self.pid = popen.pid
-        self.started = _create_time(popen.pid)
 
     @classmethod
     def spawn(
@@ -145,12 +214,8 @@ class WorkerProcess(Process):
             signal_group(self.pid, number)
 
 
-class AdoptedProcess(Process):
+class AdoptedProcess(LocalProcess):
     """A worker that an earlier supervisor has started. It is no child of this process, which never learns its code."""
-
-    def __init__(self, pid: int, started: float) -> None:
-        self.pid = pid
-        self.started = started
 
     @classmethod
     def find(cls, folder: TrialPaths) -> AdoptedProcess | None:

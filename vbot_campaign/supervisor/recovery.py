@@ -16,7 +16,7 @@ from vbot_campaign.spec.budget import phase_budget
 from vbot_campaign.study.ledger import Lease
 from vbot_campaign.study.owner import Owner
 from vbot_campaign.study.snapshot import AttemptView, StudySnapshot, TrialState, TrialView
-from vbot_campaign.study.usage import total_gpu_hours
+from vbot_campaign.study.usage import RAY, total_gpu_hours
 from vbot_campaign.supervisor.budget import BudgetUse, may_ask, used_up
 from vbot_campaign.supervisor.process import AdoptedProcess
 
@@ -113,7 +113,7 @@ def live_worker(paths: StudyPaths, trial: TrialView) -> AdoptedProcess | None:
 
 
 def _worker_of(folder: TrialPaths, attempt: AttemptView) -> AdoptedProcess | None:
-    if attempt.ended is not None:
+    if attempt.ended is not None or attempt.slot.startswith(RAY):
         return None
     if attempt.pid is not None and attempt.pid_started is not None:
         owner = Owner(attempt.host, attempt.pid, attempt.pid_started)
@@ -149,13 +149,20 @@ def _line(paths: StudyPaths, trial: TrialView) -> str:
         return f"{name}: was asked and never started; will start"
     if not (paths.root / trial.folder).is_dir():
         return f"{name}: its folder {trial.folder} is gone; will start again from 0"
+    last = trial.attempts[-1]
+    if last.slot.startswith(RAY) and last.ended is None:
+        return f"{name}: its worker is adopted if it still runs on the Ray cluster; else it {_continues(paths, trial)}"
     if trial.state is TrialState.RUNNING:
-        return f"{name}: its worker (pid {trial.attempts[-1].pid}) is alive; will be adopted"
+        return f"{name}: its worker (pid {last.pid}) is alive; will be adopted"
     if trial.is_paused:
         return f"{name}: {trial.reason}; goes on when it is among them"
-    point = _point_on_disk(TrialPaths(paths.root / trial.folder))
-    where = f"continues at {point:,}" if point else "starts again, it has no checkpoint"
-    return f"{name}: interrupted at env step {trial.env_steps:,} (attempt {trial.attempts[-1].number}); {where}"
+    where = _continues(paths, trial)
+    return f"{name}: interrupted at env step {trial.env_steps:,} (attempt {last.number}); {where}"
+
+
+def _continues(paths: StudyPaths, trial: TrialView) -> str:
+    point = _point_on_disk(TrialPaths(paths.root / (trial.folder or "")))
+    return f"continues at {point:,}" if point else "starts again, it has no checkpoint"
 
 
 def _point_on_disk(folder: TrialPaths) -> int:

@@ -10,7 +10,6 @@ from vbot_campaign.study.snapshot import AttemptView
 from vbot_campaign.study.study import CampaignStudy
 from vbot_campaign.supervisor.alerts import Alert
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog
-from vbot_campaign.supervisor.memory import OomKills
 from vbot_campaign.supervisor.monitor import TrialMonitor
 from vbot_campaign.supervisor.process import Process
 from vbot_campaign.supervisor.scheduler import Running, Stop
@@ -26,7 +25,8 @@ class Worker:
     attempt: AttemptView
     process: Process
     monitor: TrialMonitor
-    oom_kills: OomKills
+    is_placed: bool = True
+    """Whether it is written down where it runs."""
     stop_asked: float | None = None
     """Monotonic time of the stop request."""
     silent_s: float = 0.0

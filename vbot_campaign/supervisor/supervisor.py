@@ -7,9 +7,8 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from vbot_campaign import fs
 from vbot_campaign.errors import CheckpointError, FolderBusyError, StudyError, TrialLostError
@@ -27,10 +26,12 @@ from vbot_campaign.supervisor.budget import BudgetUse, may_ask, only_gpu_hours, 
 from vbot_campaign.supervisor.company import Company, check_shared, named
 from vbot_campaign.supervisor.decisions import Decision, DecisionLog, Listener
 from vbot_campaign.supervisor.endings import Endings
+from vbot_campaign.supervisor.launcher import Launcher, LocalLauncher
 from vbot_campaign.supervisor.lookout import Lookout
 from vbot_campaign.supervisor.monitor import News
 from vbot_campaign.supervisor.notify import notifier_for
-from vbot_campaign.supervisor.process import AdoptedProcess, command_of
+from vbot_campaign.supervisor.outcome import Observer, Outcome
+from vbot_campaign.supervisor.process import Process, command_of
 from vbot_campaign.supervisor.pruning import pruning_for
 from vbot_campaign.supervisor.reward_audit import NoAudit, take_findings
 from vbot_campaign.supervisor.scheduler import (
@@ -51,7 +52,7 @@ from vbot_campaign.supervisor.scheduler import (
     plan,
 )
 from vbot_campaign.supervisor.signals import stop_signals
-from vbot_campaign.supervisor.slots import Slot, discover_slots, slots_to_keep
+from vbot_campaign.supervisor.slots import Slot, slots_to_keep
 from vbot_campaign.supervisor.state import Context, State, StopOrder, Worker
 from vbot_campaign.supervisor.teller import Teller
 
@@ -63,30 +64,6 @@ LONGEST_ROUND_S = 10.0
 """A round that took longer was not lived through: the machine was paused, and the workers with it."""
 
 _logger = logging.getLogger(__name__)
-
-
-class Observer(Protocol):
-    """Something that is shown the study as it changes: an exporter, a screen."""
-
-    def update(self, snapshot: StudySnapshot) -> None:
-        """Take a new picture of the study."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a supervisor ended."""
-
-    state: str
-    """``finished`` or ``stopped``."""
-    reason: str
-    failed: bool
-    """Whether it stopped because trials kept failing, or none could be drawn."""
-    snapshot: StudySnapshot
-
-    @property
-    def exit_code(self) -> int:
-        """Return 0 for a study that is finished or was stopped on request, else 1."""
-        return 1 if self.failed else 0
 
 
 class Supervisor:
@@ -102,7 +79,8 @@ class Supervisor:
         clock: Monotonic seconds.
         poll_s: Pause between two rounds.
         grace_s: Time for a worker to stop before it is killed.
-        slots: Where to run; by default discovered.
+        slots: Where to run; by default all that the launcher has.
+        launcher: Starts and finds workers; by default on this machine.
         audit: Audits the reward while the study starts, unless it is known already.
         before_ask: Called before each trial is asked; it may change the queue, and says in words what it did.
         shared: Let other supervisors work at the study too; only on a server.
@@ -121,6 +99,7 @@ class Supervisor:
         poll_s: float = 0.2,
         grace_s: float = 120.0,
         slots: Sequence[Slot] | None = None,
+        launcher: Launcher | None = None,
         audit: NoAudit | None = None,
         before_ask: Callable[[CampaignStudy], Sequence[str]] = lambda study: (),
         shared: bool = False,
@@ -138,7 +117,8 @@ class Supervisor:
         self._lease_s = lease_s
         if shared:
             check_shared(study.spec, is_server=study.storage.is_server)
-        self._slots = named(slots or discover_slots(self._spec.workers), shared=shared)
+        self._launcher = launcher or LocalLauncher()
+        self._slots = named(slots or self._launcher.slots(self._spec.workers), shared=shared)
         if only_gpu_hours(self._spec.budget) and not any(map(is_gpu, self._slots)):
             raise StudyError(
                 f"study '{self._spec.study}': has a budget of GPU-hours alone, and this machine has no GPU to use: it "
@@ -150,9 +130,9 @@ class Supervisor:
         self._notifier = notifier_for(self._spec.study, self._spec.alerts.notify)
         teller = Teller(study, log, self._notifier)
         self._context = Context(study, self._paths, self._state, self._stop, log, teller, clock)
-        self._company = Company(self._context, shared=shared, lease_s=lease_s)
+        self._company = Company(self._context, self._launcher, shared=shared, lease_s=lease_s)
         command = command_of(self._spec.trainer) if worker_command is None else (tuple(worker_command), None)
-        self._attempts = Attempts(self._context, *command)
+        self._attempts = Attempts(self._context, self._launcher, *command)
         self._endings = Endings(self._context)
         self._pruning = pruning_for(self._context, self._attempts, self._may_ask)
         self._lookout = Lookout(self._context, self._slots.values())
@@ -169,6 +149,7 @@ class Supervisor:
         """
         with (
             contextlib.closing(self._notifier),
+            contextlib.closing(self._launcher),
             storage_errors(self._study.storage.url),
             self._ownership(),
             stop_signals(self._hear),
@@ -237,7 +218,7 @@ class Supervisor:
             for attempt in trial.attempts:
                 self._state.gpu_hours[trial.number, attempt.number] = gpu_hours(self._spec.workers, attempt, now)
 
-    def _adopt(self, workers: Sequence[tuple[TrialView, AdoptedProcess]]) -> None:
+    def _adopt(self, workers: Sequence[tuple[TrialView, Process]]) -> None:
         slots = slots_to_keep([trial.attempts[-1].slot for trial, _ in workers], list(self._slots))
         for (trial, process), slot in zip(workers, slots, strict=True):
             self._attempts.adopt(trial, process, slot)
@@ -459,13 +440,14 @@ class Supervisor:
         now = self._clock()
         seconds, self._attended = min(now - self._attended, LONGEST_ROUND_S), now
         for worker in list(self._state.workers.values()):
-            worker.silent_s += seconds
+            worker.silent_s += seconds if worker.process.is_seen else 0.0
             with self._company.losing():
                 self._attend(worker)
 
     def _attend(self, worker: Worker) -> None:
         # The exit is looked for before the files, so that what is read then is all the worker wrote.
         ended = worker.process.poll()
+        self._attempts.note_place(worker)
         news = worker.monitor.poll()
         self._note_signs(worker)
         self._state.env_steps[worker.trial] = worker.monitor.new_env_steps

@@ -21,6 +21,7 @@ from vbot_campaign.paths import CampaignPaths, StudyPaths, TrialPaths
 from vbot_campaign.spec.study import AnyParameter, Integer, LogUniform, Uniform
 from vbot_campaign.study.importance import parameter_importances
 from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
+from vbot_campaign.study.usage import is_gpu
 
 TOP = 5
 """Trials whose files are read: configurations and curves. Of all others only the database is asked."""
@@ -237,7 +238,7 @@ def _slot_hours(trials: Sequence[TrialView]) -> Counter[str]:
     hours: Counter[str] = Counter(gpu=0, cpu=0)
     for attempt in (attempt for trial in trials for attempt in trial.attempts):
         if attempt.ended is not None:
-            kind = "gpu" if attempt.slot.startswith("gpu") else "cpu"
+            kind = "gpu" if is_gpu(attempt.slot) else "cpu"
             hours[kind] += (attempt.ended - attempt.started).total_seconds() / 3600  # type: ignore[assignment]
     return hours
 
