@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -26,11 +26,22 @@ StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="Study file, suc
 
 NoAuditFlag = Annotated[bool, typer.Option("--no-audit", help="Do not ask whether something else would pay better.")]
 
+LauncherOption = Annotated[
+    str | None,
+    typer.Option("--launcher", metavar="NAME", help="Where trials run: local, or ray (default: see docs/ray.md)."),
+]
+AddressOption = Annotated[
+    str | None,
+    typer.Option("--address", metavar="ADDRESS", help="Of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT."),
+]
+
 DEFAULT_ENVIRONMENT = "vbot_navigation_section001"
 
 _verbose = False
 _storage: str | None = None
 """What ``--storage`` says."""
+_launcher: tuple[str | None, str | None] = (None, None)
+"""What ``--launcher`` and ``--address`` say."""
 _inherited: str | None = None
 """What the environment said of it, see `vbot_campaign.cli.secrecy`."""
 
@@ -52,6 +63,37 @@ def campaign_paths() -> CampaignPaths:
     if root.exists() and not root.is_dir():
         raise SpecError(f"{root}: is a file; --runs and ${RUNS_VARIABLE} name the folder of all runs.")
     return CampaignPaths(root, storage_address(_storage, _inherited))
+
+
+def choose_launcher(launcher: str | None, address: str | None) -> None:
+    """Say where all trials of this command run.
+
+    Raises:
+        SpecError: There is no such launcher, or the address is for another one.
+    """
+    from vbot_campaign.spec.settings import launcher_choice
+
+    global _launcher
+    _launcher = launcher, address
+    launcher_choice(launcher, address)
+
+
+def launcher_options() -> dict[str, Any]:
+    """Return the options of a supervisor by which trials run where the command line or the settings file says.
+
+    Raises:
+        CampaignError: It cannot be reached; nothing was begun.
+    """
+    from vbot_campaign.spec.settings import launcher_choice
+
+    chosen, address = launcher_choice(*_launcher)
+    if chosen == "local":
+        return {}
+    from vbot_campaign.supervisor.raycluster.launcher import RayLauncher
+
+    launcher = RayLauncher(address)
+    launcher.open()
+    return {"launcher": launcher}
 
 
 def inherit_storage(address: str | None) -> None:

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vbot_campaign.cli.app import app, campaign_paths
+from vbot_campaign.cli.app import (
+    AddressOption,
+    LauncherOption,
+    app,
+    campaign_paths,
+    choose_launcher,
+    launcher_options,
+)
 
 if TYPE_CHECKING:
     from vbot_campaign.campaign.runner import CampaignOutcome
@@ -28,10 +35,11 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for scripts."
 
 
 @campaign_app.command()
-def run(file: PlanFile) -> None:
+def run(file: PlanFile, launcher: LauncherOption = None, address: AddressOption = None) -> None:
     """Start a campaign, or continue it when it is there already. Ctrl-C stops it so that it can be resumed."""
     from vbot_campaign.spec.loading import load_plan
 
+    choose_launcher(launcher, address)
     raise typer.Exit(run_plan(campaign_paths(), load_plan(file), file.parent))
 
 
@@ -41,10 +49,13 @@ def resume(
     budget_hours: Annotated[
         str | None, typer.Option(metavar="HOURS", help="New total of its hours, or what is added, such as +4.")
     ] = None,
+    launcher: LauncherOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Continue a campaign by name after a stop, a crash, a power cut or the end of its budget."""
     from vbot_campaign.campaign.runner import resume_campaign
 
+    choose_launcher(launcher, address)
     paths = campaign_paths()
     with _mirrored(paths, name) as options:
         outcome = resume_campaign(paths, name, budget_hours=budget_hours, **options)
@@ -143,8 +154,9 @@ def _mirrored(paths: CampaignPaths, name: str) -> Iterator[dict[str, Any]]:
     from vbot_campaign.study.plans import plan_names
 
     mirror = CampaignMirror(paths, name)
+    options = launcher_options()
     try:
-        yield {"observers_of": observers_of, "say": typer.echo, "on_change": mirror.update}
+        yield {"observers_of": observers_of, "say": typer.echo, "on_change": mirror.update, **options}
     finally:
         # Nothing was stored where the plan was refused.
         if name in plan_names(paths):

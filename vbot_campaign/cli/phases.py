@@ -177,6 +177,7 @@ def running_part(name: str) -> str:
 def _confirm(name: str, given: dict[str, int]) -> Confirmed:
     from vbot_campaign.campaign.confirm import confirm_study, wanted_confirmation
     from vbot_campaign.campaign.derived import derived_name
+    from vbot_campaign.cli.app import launcher_options
     from vbot_campaign.cli.studies import observers_of
     from vbot_campaign.spec.study import ConfirmSettings
     from vbot_campaign.watch.confirm_table import confirm_page
@@ -185,7 +186,7 @@ def _confirm(name: str, given: dict[str, int]) -> Confirmed:
     paths = campaign_paths()
     values = {**(wanted_confirmation(paths, name) or ConfirmSettings().model_dump()), **given}
     with observers_of(derived_name(name, "confirm")) as observers:
-        found = confirm_study(paths, name, **values, observers=observers)
+        found = confirm_study(paths, name, **values, observers=observers, **launcher_options())
     typer.echo(render_text(confirm_page(found)))
     return found
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vbot_campaign.cli.app import NoAuditFlag, StudyName, app, campaign_paths
+from vbot_campaign.cli.app import (
+    AddressOption,
+    LauncherOption,
+    NoAuditFlag,
+    StudyName,
+    app,
+    campaign_paths,
+    choose_launcher,
+    launcher_options,
+)
 from vbot_campaign.errors import SpecError
 
 if TYPE_CHECKING:
@@ -47,6 +56,8 @@ def run(
     ] = None,
     no_audit: NoAuditFlag = False,
     shared: SharedFlag = False,
+    launcher: LauncherOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Start a study, or continue it when it is there already. Ctrl-C stops it so that it can be resumed.
 
@@ -56,6 +67,7 @@ def run(
     """
     from vbot_campaign.cli import modes
 
+    choose_launcher(launcher, address)
     totals = _totals(hours, trials, gpu_hours, env_steps)
     chosen = modes.Chosen(file, mode, totals, full_env_steps, warm_start, audit=not no_audit)
     raise typer.Exit(modes.run(campaign_paths(), chosen, functools.partial(watched, shared=shared), shared=shared))
@@ -69,6 +81,8 @@ def resume(
     gpu_hours: GpuHoursOption = None,
     env_steps: EnvStepsOption = None,
     shared: SharedFlag = False,
+    launcher: LauncherOption = None,
+    address: AddressOption = None,
 ) -> None:
     """Continue a study by name after a stop, a crash or a power cut; with a budget: raise it first (+4, or 16).
 
@@ -77,6 +91,7 @@ def resume(
     from vbot_campaign.cli import phases
     from vbot_campaign.supervisor import plan_resume, raise_budget, resume_study
 
+    choose_launcher(launcher, address)
     totals, confirmed = _totals(hours, trials, gpu_hours, env_steps), phases.confirmed_study(name)
     if confirmed is not None and "trials" in totals:
         raise SpecError(
@@ -109,7 +124,7 @@ def watched(name: str, start: Callable[..., Outcome], warnings: Sequence[str] = 
 
     paths = campaign_paths()
     with observers_of(name, warnings) as observers:
-        outcome = start(observers=observers, **({"shared": True} if shared else {}))
+        outcome = start(observers=observers, **launcher_options(), **({"shared": True} if shared else {}))
     typer.echo()
     typer.echo(best_summary(paths, load_snapshot(paths, name)))
     return outcome

@@ -1,4 +1,4 @@
-"""What holds for a machine and a person, and belongs in no study file: where the database is."""
+"""What holds for a machine and a person, and belongs in no study file: where the database is, and where trials run."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from pathlib import Path
+from typing import Any
 
 from vbot_campaign.errors import SpecError, did_you_mean
 from vbot_campaign.storage_url import checked_storage_url, has_password
@@ -14,7 +15,10 @@ STORAGE_VARIABLE = "VBOT_CAMPAIGN_STORAGE"
 SETTINGS_VARIABLE = "VBOT_CAMPAIGN_SETTINGS"
 FILE = "file"
 """In place of an address: the file in the runs folder, whatever the settings file says."""
-_KEYS = ("storage",)
+LAUNCHERS = ("local", "ray")
+RAY_ADDRESS = "auto"
+"""The Ray cluster that this machine belongs to."""
+_KEYS = ("storage", "launcher", "ray_address")
 
 
 def settings_file() -> Path:
@@ -47,7 +51,31 @@ def storage_address(option: str | None = None, inherited: str | None = None) -> 
     for address, origin in ((option, "--storage"), (variable or None, f"${STORAGE_VARIABLE}")):
         if address is not None:
             return None if address == FILE else checked_storage_url(address, origin)
-    return _of_file(settings_file())
+    return _storage_of(settings_file())
+
+
+def launcher_choice(launcher: str | None = None, address: str | None = None) -> tuple[str, str]:
+    """Return where trials run, and the address of the Ray cluster. Options go before the settings file.
+
+    Args:
+        launcher: What ``--launcher`` says.
+        address: What ``--address`` says.
+
+    Raises:
+        SpecError: There is no such launcher, the address is for another one, or the settings file is wrong.
+    """
+    file = settings_file()
+    values = _values_of(file)
+    chosen = _text(file, values, "launcher") or LAUNCHERS[0]
+    origin = f"{file}: launcher"
+    if launcher is not None:
+        chosen, origin = launcher, "--launcher"
+    if chosen not in LAUNCHERS:
+        valid = ", ".join(LAUNCHERS)
+        raise SpecError(f"{origin}: '{chosen}' is unknown.{did_you_mean(chosen, LAUNCHERS)} Valid: {valid}.")
+    if address is not None and chosen != "ray":
+        raise SpecError(f"--address {address}: is the address of a Ray cluster; say --launcher ray as well.")
+    return chosen, address or _text(file, values, "ray_address") or RAY_ADDRESS
 
 
 def _is_there(file: Path) -> bool:
@@ -57,25 +85,35 @@ def _is_there(file: Path) -> bool:
         return False
 
 
-def _of_file(file: Path) -> str | None:
+def _values_of(file: Path) -> dict[str, Any]:
     if not _is_there(file):
         if os.environ.get(SETTINGS_VARIABLE):
             raise SpecError(f"{file}: no such file; ${SETTINGS_VARIABLE} names it.")
-        return None
+        return {}
     from vbot_campaign.spec.document import read_document
 
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     if all(line.strip() == "" or line.strip().startswith("#") for line in lines):
-        return None
+        return {}
     value = read_document(file).value
     for key in value:
         if key not in _KEYS:
             raise SpecError(f"{file}: {key}: unknown key.{did_you_mean(str(key), _KEYS)} Valid: {', '.join(_KEYS)}.")
-    address = value.get("storage")
+    return value
+
+
+def _text(file: Path, values: dict[str, Any], key: str) -> str | None:
+    value = values.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    what = {"storage": "the address of a database", "ray_address": "the address of a Ray cluster"}
+    raise SpecError(f"{file}: {key}: is not a text; write {what.get(key, ' or '.join(LAUNCHERS))}, or leave it out.")
+
+
+def _storage_of(file: Path) -> str | None:
+    address = _text(file, _values_of(file), "storage")
     if address is None:
         return None
-    if not isinstance(address, str):
-        raise SpecError(f"{file}: storage: is not a text; write the address of a database, or leave it out.")
     address = checked_storage_url(address, f"{file}: storage")
     if has_password(address) and sys.platform != "win32" and stat.S_IMODE(file.stat().st_mode) & 0o077:
         raise SpecError(f"{file}: holds a password and others may read it. Make it yours alone: chmod 600 {file}")

@@ -28,6 +28,15 @@ class RayLauncher:
     def __init__(self, address: str = "auto") -> None:
         self._link = Link(address)
 
+    def open(self) -> None:
+        """Connect to the cluster.
+
+        Raises:
+            SpecError: Ray is not installed.
+            StudyError: No cluster answers at the address.
+        """
+        self._link.open()
+
     def slots(self, settings: WorkerSettings) -> tuple[Slot, ...]:
         """See `Launcher.slots`."""
         return cluster_slots(settings, self._link.need("nodes"))

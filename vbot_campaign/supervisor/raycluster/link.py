@@ -68,8 +68,7 @@ class Link:
             SpecError: Ray is not installed.
             StudyError: The cluster does not answer, or not as hoped.
         """
-        if self._process is None:
-            self._open()
+        self.open()
         ticket = self.ask(operation, *arguments)
         self.wait(ticket, CONNECT_S)
         if ticket.kind != "ok":
@@ -105,7 +104,15 @@ class Link:
         self._lose()
         self._process = None
 
-    def _open(self) -> None:
+    def open(self) -> None:
+        """Connect to the cluster, if that was not done.
+
+        Raises:
+            SpecError: Ray is not installed.
+            StudyError: No cluster answers at the address.
+        """
+        if self._process is not None:
+            return
         if importlib.util.find_spec("ray") is None:
             raise SpecError("launcher ray: Ray is not installed. Install it with: pip install 'vbot-campaign[ray]'")
         self._spawn()
