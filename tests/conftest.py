@@ -10,6 +10,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
+    from tests.support.ray_cluster import RayCluster
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,15 @@ def postgres_server() -> Iterator[PostgresServer]:
 
     with running_server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A Ray cluster of three nodes for the tests of this process; two of them have a CPU."""
+    from tests.support.ray_cluster import running_cluster
+
+    with running_cluster(nodes=2) as cluster:
+        yield cluster
 
 
 @pytest.fixture
