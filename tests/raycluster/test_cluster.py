@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.support.builders import TOY_COMMAND, study_spec
@@ -125,6 +126,24 @@ def test_attempts_for_which_there_is_no_room_wait_and_are_not_taken_for_hung(pat
     assert started == ["ray:0", "ray:1", "ray:2"]
     *_, last = sorted((trial.attempts[0] for trial in outcome.snapshot.trials), key=lambda one: one.started)
     assert last.started >= min(trial.attempts[0].ended for trial in outcome.snapshot.trials)
+
+
+def test_the_process_that_speaks_with_ray_may_die(paths, ray_cluster):
+    launcher = RayLauncher(ray_cluster.address)
+    killed = []
+
+    def kill_once(decision):
+        if decision.action == "reported" and not killed:
+            [bridge] = [child for child in psutil.Process().children() if "raycluster.bridge" in str(child.cmdline())]
+            bridge.kill()
+            killed.append(bridge.pid)
+
+    spec = study_spec(budget={"trials": 1}, workers={"num_envs": 100, "slots": 1})
+    outcome = run_study(paths, spec, worker_command=toy(0.4), poll_s=0.05, launcher=launcher, progress=kill_once)
+    [trial] = outcome.snapshot.trials
+    assert len(killed) == 1
+    assert [attempt.reason for attempt in trial.attempts] == ["trained and evaluated"]
+    assert progress(paths, trial) == list(range(1000, 30_001, 1000))
 
 
 def test_a_study_of_real_workers_is_the_same_on_ray_as_on_one_machine(tmp_path, ray_cluster):

@@ -21,6 +21,8 @@ import pytest
 
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray gives way to all else on the machine; the tests shall not wait for what else runs.
+    "RAY_worker_niceness": "0",
     # Every node has the address 127.0.0.1, whatever other addresses this machine has.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # As on a real node, the program is installed where workers run.
