@@ -99,7 +99,7 @@ def _values_of(file: Path) -> dict[str, Any]:
     for key in value:
         if key not in _KEYS:
             raise SpecError(f"{file}: {key}: unknown key.{did_you_mean(str(key), _KEYS)} Valid: {', '.join(_KEYS)}.")
-    return value
+    return dict(value)
 
 
 def _text(file: Path, values: dict[str, Any], key: str) -> str | None:
