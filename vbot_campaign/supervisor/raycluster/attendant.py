@@ -165,4 +165,6 @@ class Attendant:
         # Ray has chosen the GPU and hides all others.
         visible = "" if launch.slot.device == "cpu" else os.environ.get("CUDA_VISIBLE_DEVICES", "")
         slot = dataclasses.replace(launch.slot, visible_devices=visible)
-        return WorkerProcess.spawn(self._folder, worker_environment(slot, launch.threads), command, cwd)
+        # Ray's own variables may hold the cluster's token, and a worker may be anyone's code.
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        return WorkerProcess.spawn(self._folder, worker_environment(slot, launch.threads, environ), command, cwd)
