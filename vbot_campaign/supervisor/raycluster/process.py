@@ -179,6 +179,9 @@ class RayProcess(Process):
                 self._exit = Exit(None, f"lost with its place on the Ray cluster: {ticket.value}")
             case "error":
                 self._give_up(f"cannot go on at its place on the Ray cluster: {ticket.value}")
+            case _:
+                # Nobody knows whether it was done: the next look asks again.
+                self._stop_request = b""
 
     def _go_on(self, value: Any) -> None:
         if self._stage == CREATE:
