@@ -232,7 +232,7 @@ def test_without_any_the_database_is_the_file_in_the_runs_folder(settings, monke
 @pytest.mark.parametrize(
     ("text", "mode", "message"),
     [
-        ("storege: x", 0o600, "storege: unknown key. Did you mean 'storage'? Valid: storage."),
+        ("storege: x", 0o600, "storege: unknown key. Did you mean 'storage'? Valid: storage, launcher, ray_address."),
         ("storage: 5432", 0o600, "storage: is not a text"),
         ("storage: box/campaign", 0o600, "storage: is not the address of a database. Write postgresql+psycopg://"),
         (f"storage: {URL}", 0o644, "holds a password and others may read it. Make it yours alone: chmod 600"),
