@@ -1,4 +1,4 @@
-"""Two machines, as far as the network can tell, at one study; the link of one of them is cut for a while."""
+"""Two machines, as far as the network can tell, at one study: one is cut off for a while, one is lost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.builders import study_spec
 from tests.support.postgres import running_server
-from tests.support.sharing import decisions, start, wait_until
+from tests.support.sharing import decisions, held_by, kill_all, start, wait_until
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.study import close_readers, load_snapshot
@@ -26,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("ip") is None, reason="needs the program ip (iproute2)"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces"),
 ]
+TRIALS = 40
 CUT_S = 30.0
 LEASE_S = 10.0
 
@@ -56,34 +57,70 @@ def machine(number):
         subprocess.run(["ip", "link", "del", link], capture_output=True)
 
 
-def test_a_link_that_is_cut_for_half_a_minute(tmp_path, monkeypatch):
+def cut_while_it_trains(link, seen, supervisor, process):
+    """Cut a link while the supervisor behind it trains a trial; return the trial's number.
+
+    Args:
+        link: The link.
+        seen: The study, as it can be seen from here.
+        supervisor: Runs folder of the supervisor.
+        process: Its process.
+    """
+    while True:
+        ip("link", "set", link, "down")
+        held = held_by(seen, process.pid)  # who is cut off changes no claim any more
+        if held and any(line["trial"] == held[0] for line in decisions(supervisor, "started")):
+            return held[0]
+        ip("link", "set", link, "up")
+        time.sleep(0.2)
+
+
+def told(*supervisors):
+    return Counter(line["trial"] for paths in supervisors for line in decisions(paths, "completed"))
+
+
+def test_forty_trials_end_once_though_one_link_is_cut_and_one_machine_goes_off(tmp_path, monkeypatch):
     monkeypatch.setenv("TOY_PLAN", "{}")
-    monkeypatch.setenv("TOY_ITERATION_S", "0.2")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.05")
     with running_server("*") as server, server.database() as url, machine(1) as one, machine(2) as two:
         paths = CampaignPaths(tmp_path / "made", url)
-        create_study(paths, study_spec(budget={"trials": 8}))
+        create_study(paths, study_spec(budget={"trials": TRIALS}))
         name = url.rpartition("/")[2]
-        cut, whole = (CampaignPaths(tmp_path / m[0], server.url(name, host=m[2])) for m in (one, two))
-        supervisors = [start(p, LEASE_S, before=("ip", "netns", "exec", m[0])) for p, m in ((cut, one), (whole, two))]
+        cut, off = (CampaignPaths(tmp_path / m[0], server.url(name, host=m[2])) for m in (one, two))
+        first, second = (start(p, LEASE_S, before=("ip", "netns", "exec", m[0])) for p, m in ((cut, one), (off, two)))
         try:
-            wait_until(lambda: decisions(cut, "started") and decisions(whole, "started"))
-            held = decisions(cut, "started")[-1]["trial"]
-            ip("link", "set", one[1], "down")
-            time.sleep(CUT_S)
-            wait_until(lambda: any(line["trial"] == held for line in decisions(whole, "started")))
+            wait_until(lambda: decisions(cut, "started") and decisions(off, "started"))
+
+            # For half a minute the first is cut off. The second takes its trial over and tells it.
+            held = cut_while_it_trains(one[1], paths, cut, first)
+            since = time.monotonic()
+            wait_until(lambda: told(off)[held])
+            time.sleep(max(0.0, since + CUT_S - time.monotonic()))
+            taken = load_snapshot(paths, "toy").trials[held]
+            begun = len(decisions(cut, "started"))
             ip("link", "set", one[1], "up")
-            for supervisor in supervisors:
-                assert supervisor.wait(400) == 0
+            wait_until(lambda: len(decisions(cut, "started")) > begun and first.poll() is None)
+
+            # Then the second machine goes off in the middle of a trial, without a word to the server.
+            orphan = cut_while_it_trains(two[1], paths, off, second)
+            kill_all(second)
+            assert told(cut, off).total() < TRIALS
+            assert first.wait(400) == 0
         finally:
-            for supervisor in supervisors:
+            for supervisor in (first, second):
                 supervisor.kill()
                 supervisor.wait(10)
         snapshot = load_snapshot(paths, "toy")
-        assert [trial.state for trial in snapshot.trials] == [TrialState.COMPLETE] * 8
-        told = Counter(line["trial"] for p in (cut, whole) for line in decisions(p, "completed"))
-        assert told == Counter(range(8)), "each trial was told once, by one"
+        assert [trial.state for trial in snapshot.trials] == [TrialState.COMPLETE] * TRIALS
+        assert told(cut, off) == Counter(range(TRIALS)), "each trial was told once, by one"
+        for trial in snapshot.trials:
+            assert [attempt.number for attempt in trial.attempts] == list(range(1, len(trial.attempts) + 1))
+            assert all(attempt.ended is not None for attempt in trial.attempts)
+            assert sorted(trial.reports) == [3000 * point for point in range(1, 11)]
+
         assert held in {line["trial"] for line in decisions(cut, "lost")}
-        assert held not in {line["trial"] for line in decisions(cut, "completed")}
+        assert snapshot.trials[held] == taken, "of all that the first had to write of it, nothing was accepted"
         assert "cannot be reached" in decisions(cut, "database")[0]["reason"]
-        assert not decisions(whole, "database")
+        assert orphan in {line["trial"] for line in decisions(cut, "completed")}
+        assert len(snapshot.trials[orphan].attempts) == 2
         close_readers()

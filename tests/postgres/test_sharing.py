@@ -10,14 +10,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import yaml
 
 from tests.support.builders import TOY_COMMAND, cpu_slots, study_spec
 from tests.support.campaign import Campaign, finish
 from tests.support.faults import refused
-from tests.support.sharing import decisions, start, wait_until
+from tests.support.sharing import decisions, held_by, kill_all, start, wait_until
 from vbot_campaign import fs
 from vbot_campaign.errors import StudyBusyError, StudyError, TrialLostError
 from vbot_campaign.paths import CampaignPaths
@@ -210,16 +209,6 @@ def test_what_cannot_be_shared_is_refused(paths, tmp_path, capfd):
 # --- real supervisors -----------------------------------------------------------------------------------------------
 
 
-def kill_all(process):
-    """Kill a supervisor and its workers, as when a machine goes off."""
-    root = psutil.Process(process.pid)
-    root.suspend()  # so that it starts no worker between the look and the kill
-    victims = [root, *root.children(recursive=True)]
-    for victim in victims:
-        victim.kill()
-    assert process.wait(10) == -signal.SIGKILL
-
-
 @pytest.mark.slow
 def test_every_trial_ends_once_though_one_supervisor_is_killed_and_another_frozen(paths, toys, tmp_path):
     toys(0.1)
@@ -234,7 +223,7 @@ def test_every_trial_ends_once_though_one_supervisor_is_killed_and_another_froze
         wait_until(lambda: any(line["trial"] == orphan for p in (second, third) for line in decisions(p, "started")))
         wait_until(lambda: decisions(third, "started") and len(decisions(second, "started")) > 1)
         os.kill(frozen.pid, signal.SIGSTOP)
-        held = _held_by(paths, frozen.pid)
+        held = held_by(paths, frozen.pid)
         if held:
             wait_until(lambda: any(line["trial"] in held for line in decisions(third, "started")))
         os.kill(frozen.pid, signal.SIGCONT)
@@ -267,18 +256,6 @@ def _has_checkpoint(paths, supervisor):
     mine = {line["trial"] for line in decisions(supervisor, "started")}
     trials = load_snapshot(paths, "toy").trials
     return any(c.kind == "resume" for trial in trials if trial.number in mine for c in trial.checkpoints)
-
-
-def _held_by(paths, pid):
-    storage = open_storage(paths, read_only=True)
-    with storage.engine.connect() as connection:
-        query = (
-            "SELECT c.trial FROM campaign_claims c JOIN campaign_supervisors s ON c.session = s.session "
-            "WHERE c.trial >= 0 AND s.pid = %(pid)s"
-        )
-        held = [trial for (trial,) in connection.exec_driver_sql(query, {"pid": pid})]
-    storage.close()
-    return held
 
 
 @pytest.mark.slow

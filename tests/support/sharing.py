@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import psutil
+
 from vbot_campaign import fs
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.study.storage import open_storage
 
 _DRIVER = """
 import sys
@@ -49,3 +53,25 @@ def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "timed out"
         time.sleep(0.05)
+
+
+def held_by(paths: CampaignPaths, pid: int) -> list[int]:
+    """Return the trials that the database leaves to the supervisor with a process number."""
+    storage = open_storage(paths, read_only=True)
+    with storage.engine.connect() as connection:
+        query = (
+            "SELECT c.trial FROM campaign_claims c JOIN campaign_supervisors s ON c.session = s.session "
+            "WHERE c.trial >= 0 AND s.pid = %(pid)s"
+        )
+        held = [trial for (trial,) in connection.exec_driver_sql(query, {"pid": pid})]
+    storage.close()
+    return held
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """Kill a supervisor and its workers, as when a machine goes off."""
+    root = psutil.Process(process.pid)
+    root.suspend()  # so that it starts no worker between the look and the kill
+    for victim in (root, *root.children(recursive=True)):
+        victim.kill()
+    assert process.wait(10) == -signal.SIGKILL
