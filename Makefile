@@ -9,11 +9,13 @@ FILE ?= studies/quickstart.yaml
 WORKERS ?= 3
 ROUNDS ?= 100
 SEED ?= 1
+# Where test-image takes torch from; empty: PyTorch's index of CPU builds.
+TORCH_INDEX ?=
 # One OpenMP thread per test process: two pools on the same cores slow each other down many times over.
 TEST_ENV := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev install-motrixsim study resume status dashboard up tensorboard chaos test lint check format bench bench-peers bench-search clean
+.PHONY: help install install-dev install-motrixsim study resume status dashboard up tensorboard chaos test test-image lint check format bench bench-peers bench-search clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
@@ -63,6 +65,9 @@ chaos: $(VENV)/.installed ## Prove on this machine that nothing is lost (ROUNDS=
 
 test: $(VENV)/.installed-dev ## Run all tests
 	$(TEST_ENV) $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+
+test-image: $(VENV)/.installed-dev ## Build the container image without an engine, and test it (root, buildah, debootstrap; TORCH_INDEX=)
+	$(TEST_ENV) TEST_IMAGE=1 TORCH_INDEX=$(TORCH_INDEX) $(BIN)/python -m pytest -q tests/cluster/test_image.py
 
 lint: $(VENV)/.installed-dev ## Formatting, lint, types and layers
 	$(BIN)/ruff format --check .

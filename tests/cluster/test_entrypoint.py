@@ -37,7 +37,8 @@ def queue(tmp_path: Path) -> Iterator[Queue]:
 def environ(folder: Path, **more: str) -> dict[str, str]:
     """Return the environment of a container with the runs folder of a test."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    own = {"PATH": path, "VBOT_CAMPAIGN_RUNS": str(folder / "runs"), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    own = {"PATH": path, "VBOT_CAMPAIGN_RUNS": str(folder / "runs"), "TMPDIR": str(folder)}
+    own |= {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return {**os.environ, **own, **more}
 
 
@@ -147,7 +148,7 @@ def test_secrets_arrive_and_the_password_in_no_variable(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("p:a\\ss\n")
     (tmp_path / "token").write_text("open sesame\n")
     secrets = {"PGPASSWORD_FILE": str(tmp_path / "password"), "VBOT_CAMPAIGN_TOKEN_FILE": str(tmp_path / "token")}
-    done = call(tmp_path, "--", "python", "-c", SHOW, "two words", TMPDIR=str(tmp_path), **secrets)
+    done = call(tmp_path, "--", "python", "-c", SHOW, "two words", **secrets)
     token, file, leaked, arguments = done.stdout.splitlines()
     assert (token, leaked, arguments) == ("open sesame", "False", "['two words']")
     assert Path(file).read_text() == "*:*:*:*:p\\:a\\\\ss\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections import Counter
@@ -27,6 +28,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root to make network namespaces"),
 ]
 TRIALS = 40
+LEFT = 12
+"""Trials that are left at most when the second machine goes off."""
 CUT_S = 30.0
 LEASE_S = 10.0
 
@@ -58,7 +61,7 @@ def machine(number):
 
 
 def cut_while_it_trains(link, seen, supervisor, process):
-    """Cut a link while the supervisor behind it trains a trial; return the trial's number.
+    """Cut a link while the supervisor behind it trains a trial, and leave it stopped; return the trial's number.
 
     Args:
         link: The link.
@@ -67,11 +70,14 @@ def cut_while_it_trains(link, seen, supervisor, process):
         process: Its process.
     """
     while True:
-        ip("link", "set", link, "down")
-        held = held_by(seen, process.pid)  # who is cut off changes no claim any more
+        assert process.poll() is None, "it ended before it could be cut off"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)  # what it has sent is written by then
+        held = held_by(seen, process.pid)
         if held and any(line["trial"] == held[0] for line in decisions(supervisor, "started")):
+            ip("link", "set", link, "down")
             return held[0]
-        ip("link", "set", link, "up")
+        process.send_signal(signal.SIGCONT)
         time.sleep(0.2)
 
 
@@ -93,13 +99,14 @@ def test_forty_trials_end_once_though_one_link_is_cut_and_one_machine_goes_off(t
 
             # For half a minute the first is cut off. The second takes its trial over and tells it.
             held = cut_while_it_trains(one[1], paths, cut, first)
+            first.send_signal(signal.SIGCONT)
             since = time.monotonic()
             wait_until(lambda: told(off)[held])
             time.sleep(max(0.0, since + CUT_S - time.monotonic()))
             taken = load_snapshot(paths, "toy").trials[held]
             begun = len(decisions(cut, "started"))
             ip("link", "set", one[1], "up")
-            wait_until(lambda: len(decisions(cut, "started")) > begun and first.poll() is None)
+            wait_until(lambda: len(decisions(cut, "started")) > begun and told(cut, off).total() >= TRIALS - LEFT)
 
             # Then the second machine goes off in the middle of a trial, without a word to the server.
             orphan = cut_while_it_trains(two[1], paths, off, second)
