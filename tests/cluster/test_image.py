@@ -33,15 +33,18 @@ COMPILERS = re.compile(r"(.*-)?(gcc|g\+\+|cc|c\+\+|cpp|clang|clang\+\+|ld|as|mak
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Builder:
+def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         pytest.fail(f"needs root, and {' '.join(NEEDED)} (Debian: apt-get install {' '.join(NEEDED)})")
     made = Builder(tmp_path_factory.mktemp("image"))
-    made.make_base()
-    index = os.environ.get("TORCH_INDEX")
-    made.build({"TORCH_INDEX": index} if index else {})
-    return made
+    try:
+        made.make_base()
+        index = os.environ.get("TORCH_INDEX")
+        made.build({"TORCH_INDEX": index} if index else {})
+        yield made
+    finally:
+        made.close()
 
 
 @pytest.fixture(scope="module")

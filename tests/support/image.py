@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,6 +53,12 @@ class Builder:
         assert done.returncode == 0, f"buildah {arguments[0]}\n{story[-6000:]}"
         return done.stdout.strip()
 
+    def close(self) -> None:
+        """Remove everything that was made."""
+        for command in (self.command("umount", "--all"), ["umount", f"{self._folder}/store/overlay"]):
+            subprocess.run(command, capture_output=True)  # the store mounts its own folder onto itself
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def make_base(self) -> None:
         """Make the image that the Dockerfile begins with: the smallest root of the same Debian."""
         (suite,) = re.findall(r"^ARG BASE=debian:([a-z]+)-", DOCKERFILE.read_text(encoding="utf-8"), flags=re.MULTILINE)
@@ -75,7 +82,8 @@ class Builder:
         given = [f"--build-arg={name}={value}" for name, value in {"BASE": _BASE, **arguments}.items()]
         ignored = f"--ignorefile={ROOT / '.dockerignore'}"
         where = ["--file", DOCKERFILE, "--tag", TAG, ROOT]
-        self.call("bud", "--format=docker", "--layers=false", *given, ignored, *self._pip(), *where)
+        # What the steps leave is removed once, at the end: with all of torch in it that takes minutes each time.
+        self.call("bud", "--format=docker", "--layers=false", "--rm=false", *given, ignored, *self._pip(), *where)
 
     def _pip(self) -> list[str]:
         """Return the mounts by which pip in the image finds packages as pip does here."""
