@@ -85,6 +85,11 @@ def test_there_is_what_is_needed_and_nothing_else(container: tuple[str, Path]) -
         assert not (root / gone).exists(), gone
 
 
+def test_a_login_shell_finds_the_program(builder: Builder, container: tuple[str, Path]) -> None:
+    found = builder.call("run", container[0], "--", "bash", "-lc", "command -v vbot-campaign")
+    assert found == "/opt/vbot-campaign/bin/vbot-campaign"
+
+
 def test_its_user_may_write_to_runs_alone(container: tuple[str, Path]) -> None:
     _, root = container
     own = [path for path in (root / "srv", root / "opt", root / "usr" / "local") for path in (path, *path.rglob("*"))]
