@@ -139,16 +139,18 @@ def test_a_job_stops_with_checkpoints_goes_back_into_the_queue_and_on_by_name(qu
     finally:
         end(script)
     node = "--num-cpus=16 --num-gpus=4 --disable-usage-stats --block"
+    head = f"ray start --head --node-ip-address=10.0.0.1 --port=24711 --include-dashboard=false {node}"
+    join = f"ray start --address=10.0.0.1:24711 {node}"
     steps = [line for line in job.log if not line.startswith(("ray status", "hostname"))]
-    # Those that run side by side may be written down in any order.
+    # What is started side by side may be written down in any order.
     assert steps[0] == "scontrol show hostnames n[1-3]"
-    assert set(steps[1:5]) >= {
-        f"srun --nodes=1 --ntasks=1 --nodelist=n1 ray start --head --node-ip-address=10.0.0.1 --port=24711 "
-        f"--include-dashboard=false {node}",
-        f"ray start --head --node-ip-address=10.0.0.1 --port=24711 --include-dashboard=false {node}",
-    }
-    assert (
-        f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --exclude=n1 ray start --address=10.0.0.1:24711 {node}" in steps
+    assert sorted(line for line in steps if line.startswith(("srun", "ray"))) == sorted(
+        [
+            head,
+            join,
+            f"srun --nodes=1 --ntasks=1 --cpus-per-task=16 --nodelist=n1 {head}",
+            f"srun --nodes=2 --ntasks=2 --ntasks-per-node=1 --cpus-per-task=16 --exclude=n1 {join}",
+        ]
     )
     ours = [line for line in steps if line.startswith("vbot-campaign")]
     assert ours == ["vbot-campaign status toy", f"vbot-campaign run {file} --launcher ray --address auto"]
