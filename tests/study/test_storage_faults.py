@@ -192,8 +192,10 @@ def test_a_database_that_may_not_be_written(capfd):
 
 
 def test_a_folder_that_may_not_be_written(capfd):
-    quickstart = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
+    shipped = Path(__file__).parents[2] / "studies" / "quickstart.yaml"
     with public_folder() as root:
+        quickstart = root / "quickstart.yaml"  # where anybody may read it
+        quickstart.write_text(shipped.read_text())
         (root / "file").write_text("where a folder should be")
         refused(capfd, "--runs", root / "file" / "runs", "run", quickstart)  # loads what only root may read
         root.chmod(0o555)
