@@ -233,11 +233,11 @@ def test_a_trial_that_was_asked_and_never_started_is_started(paths, toy):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_stops_with_checkpoints(paths, toy, number):
-    toy(iteration_s=0.05)
+    toy(iteration_s=0.2)
     supervisor = start(paths, {"budget": {"trials": 4}})
-    wait_until(lambda: "reported" in actions(paths))
+    wait_until(lambda: all("reported" in actions(paths, trial) for trial in (0, 1)))
     supervisor.send_signal(number)
-    out, err = supervisor.communicate(timeout=20)
+    out, err = supervisor.communicate(timeout=60)
     assert (supervisor.returncode, err) == (0, "")
     assert out == f"stopped | stopped by {number.name}\n"
     snapshot = load_snapshot(paths, "toy")
