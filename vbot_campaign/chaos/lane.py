@@ -6,6 +6,7 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,14 +90,29 @@ class LaneRecord:
     studies: list[StudyRecord] = field(default_factory=list)
 
 
+class Plan:
+    """The faults that are left, in order, for the lanes to take: whoever is ready gets the next one."""
+
+    def __init__(self, planned: Sequence[PlannedRound]) -> None:
+        self._left = deque(planned)
+
+    def take(self) -> PlannedRound | None:
+        """Return the next fault, which no other lane gets; None where none is left."""
+        try:
+            return self._left.popleft()  # atomic
+        except IndexError:
+            return None
+
+
 class Lane:
-    """Runs studies until its rounds are used up.
+    """Runs studies until the rounds are used up.
 
     Args:
         number: From 0; also the core that everything runs on, so that a slot gets one thread.
         folder: Where the studies' folders are made.
         undisturbed: What they are compared with.
-        planned: The faults, in order.
+        plan: The faults, for all lanes.
+        undisturbed_finished: Set when there is something to compare with.
         deadline: Monotonic time after which no fault is made.
         halt: Set when all must stop.
         say: Called with every line of progress.
@@ -107,8 +123,9 @@ class Lane:
         number: int,
         folder: Path,
         undisturbed: ToyCampaign,
-        planned: Sequence[PlannedRound],
+        plan: Plan,
         *,
+        undisturbed_finished: threading.Event,
         halt: threading.Event,
         say: Callable[[str], None],
         deadline: float | None = None,
@@ -116,7 +133,9 @@ class Lane:
         self._number = number
         self._folder = folder
         self._undisturbed = undisturbed
-        self._left = list(planned)
+        self._plan = plan
+        self._next: PlannedRound | None = None
+        self._undisturbed_finished = undisturbed_finished
         self._deadline = deadline
         self._halt = halt
         self._say = say
@@ -145,7 +164,7 @@ class Lane:
         Raises:
             Halted: The run was interrupted.
         """
-        while self._has_rounds():
+        while self._next_round() is not None:
             name = f"study-{self._number + 1}-{len(self._record.studies) + 1}"
             with self._at_work(ToyCampaign(self._folder / name, self._undisturbed.trials)):
                 self._record.studies.append(StudyRecord(name))
@@ -163,20 +182,25 @@ class Lane:
             # Whatever is found later is a leftover of the program, not of this run: it has been checked for by then.
             campaign.kill_all()
 
-    def _has_rounds(self) -> bool:
-        return bool(self._left) and (self._deadline is None or time.monotonic() < self._deadline)
+    def _next_round(self) -> PlannedRound | None:
+        """Return the fault to make next, the same until it is made; None where all is done or the time is up."""
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return None
+        self._next = self._next or self._plan.take()
+        return self._next
 
     def _run_study(self, study: StudyRecord) -> None:
         self._campaign.run()
         try:
-            while self._has_rounds() and self._reach(self._left[0]):
-                self._round(self._left[0], study)
+            while (planned := self._next_round()) is not None and self._reach(planned):
+                self._round(planned, study)
             self._until(lambda: False)
         except Stuck as error:
             study.add(SURVIVAL, str(error))
             self._say(f"{study.name} given up: {error}")
             return
         self._note_late_exit(study)
+        self._wait_for_undisturbed()
         with _checking:
             study.violations.update(check_all(Evidence.of(self._campaign, self._undisturbed)))
             close_readers()
@@ -215,7 +239,7 @@ class Lane:
         started = self._strike(planned)
         if started is None:
             return
-        self._left.remove(planned)
+        self._next = None
         number, env_step = (progress.trial.number, progress.trial.env_steps) if progress.trial else (0, 0)
 
         def note(problem: str) -> None:
@@ -303,6 +327,11 @@ class Lane:
         if len(self._exits) > MAX_EXITS:
             raise Stuck(f"{self._exits[-1]} ({MAX_EXITS} times)")
         self._campaign.resume()
+
+    def _wait_for_undisturbed(self) -> None:
+        while not self._undisturbed_finished.wait(POLL_S):
+            if self._halt.is_set():
+                raise Halted
 
     def _check_patience(self) -> None:
         lines, now = self._campaign.progress.lines, time.monotonic()

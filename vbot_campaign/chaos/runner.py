@@ -8,14 +8,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from vbot_campaign.chaos import toy_study
 from vbot_campaign.chaos.campaign import ToyCampaign
 from vbot_campaign.chaos.invariants import INVARIANTS
-from vbot_campaign.chaos.lane import SURVIVAL, Lane, LaneRecord, Round, Stuck, StudyRecord
+from vbot_campaign.chaos.lane import SURVIVAL, Lane, LaneRecord, Plan, Round, Stuck, StudyRecord
 from vbot_campaign.chaos.schedule import Kind, available_kinds, plan_rounds
 from vbot_campaign.errors import StudyError
 
@@ -77,7 +78,7 @@ class Chaos:
     say: Callable[[str], None] = lambda line: None
 
     def run(self) -> ChaosReport:
-        """Run the undisturbed study, then all rounds; return what came of it.
+        """Run the undisturbed study and all rounds; return what came of it.
 
         Raises:
             StudyError: The undisturbed study did not finish, so there is nothing to compare with.
@@ -87,8 +88,7 @@ class Chaos:
         started = time.monotonic()
         halt = threading.Event()
         try:
-            undisturbed, undisturbed_s = self._run_undisturbed(folder, halt)
-            records = self._run_lanes(folder, undisturbed, halt, started)
+            records, undisturbed_s = self._run_lanes(folder, halt, started)
         except BaseException:
             halt.set()
             self.say(f"what there is stays in {folder}")
@@ -105,39 +105,51 @@ class Chaos:
         shutil.rmtree(folder)
         return replace(report, kept=False)
 
-    def _run_undisturbed(self, folder: Path, halt: threading.Event) -> tuple[ToyCampaign, float]:
-        campaign = ToyCampaign(folder / "undisturbed", self.trials)
-        started = time.monotonic()
-        with ThreadPoolExecutor(1) as pool:
-            lane = Lane(0, folder, campaign, (), halt=halt, say=self.say)
-            try:
-                pool.submit(lane.run_undisturbed).result()
-            except Stuck as error:
-                raise StudyError(f"the undisturbed study did not finish: {error}. See {campaign.output}.") from error
-            except BaseException:
-                halt.set()
-                raise
-        seconds = time.monotonic() - started
-        self.say(f"undisturbed study finished in {seconds:.0f} s")
-        return campaign, seconds
-
-    def _run_lanes(
-        self, folder: Path, undisturbed: ToyCampaign, halt: threading.Event, started: float
-    ) -> list[LaneRecord]:
-        plan = plan_rounds(self.rounds, self.seed, available_kinds())
+    def _run_lanes(self, folder: Path, halt: threading.Event, started: float) -> tuple[list[LaneRecord], float]:
+        """Run all lanes, the first after the undisturbed study; return what they did and what that study took, in s."""
+        undisturbed = ToyCampaign(folder / "undisturbed", self.trials)
+        plan = Plan(plan_rounds(self.rounds, self.seed, available_kinds()))
+        finished = threading.Event()
         deadline = None if self.minutes is None else started + self.minutes * 60.0
         lanes = [
-            Lane(number, folder, undisturbed, plan[number :: self.lanes], deadline=deadline, halt=halt, say=self.say)
-            for number in range(self.lanes)
-            if plan[number :: self.lanes]
+            Lane(
+                number,
+                folder,
+                undisturbed,
+                plan,
+                deadline=deadline,
+                undisturbed_finished=finished,
+                halt=halt,
+                say=self.say,
+            )
+            for number in range(min(self.lanes, self.rounds))
         ]
         with ThreadPoolExecutor(len(lanes)) as pool:
-            futures = [pool.submit(lane.run) for lane in lanes]
+            first = pool.submit(self._run_undisturbed, lanes[0], undisturbed, finished)
+            others = [pool.submit(lane.run) for lane in lanes[1:]]
+            futures: list[Future[Any]] = [first, *others]
             try:
-                return [future.result() for future in futures]
+                # The first that failed is the one to tell of: the others are then asked to stop, and say so.
+                for done in as_completed(futures):
+                    done.result()
             except BaseException:
                 halt.set()
                 raise
+        seconds, record = first.result()
+        return [record, *(other.result() for other in others)], seconds
+
+    def _run_undisturbed(
+        self, lane: Lane, undisturbed: ToyCampaign, finished: threading.Event
+    ) -> tuple[float, LaneRecord]:
+        started = time.monotonic()
+        try:
+            lane.run_undisturbed()
+        except Stuck as error:
+            raise StudyError(f"the undisturbed study did not finish: {error}. See {undisturbed.output}.") from error
+        seconds = time.monotonic() - started
+        self.say(f"undisturbed study finished in {seconds:.0f} s")
+        finished.set()
+        return seconds, lane.run()
 
 
 def _cores() -> int:
