@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from tests.benchmarks.search.searches import default_settings
-from tests.benchmarks.search.table import Table
+from tests.benchmarks.search.table import HERE, Table
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.spec.study import Budget, PrunerSettings, SamplerSettings, StudySpec
 from vbot_campaign.study import load_snapshot
@@ -30,7 +30,7 @@ def run_live(runs: Path, table: Table) -> int:
     """
     paths = CampaignPaths(runs)
     for name, spec in live_studies(table.spec).items():
-        create_study(paths, spec)
+        create_study(paths, spec, folder=HERE)
         command = [sys.executable, "-m", "vbot_campaign.cli", "--runs", str(runs), "resume", spec.study]
         if code := subprocess.run(command).returncode:
             return code

@@ -19,6 +19,7 @@ from typing import Any
 
 from tests.benchmarks.search.table import (
     CONFIGURATIONS,
+    HERE,
     STUDY_FILE,
     TABLE_FILE,
     Table,
@@ -51,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
         code = 0
         if not options.export:
             _wait_for_other(paths, table, options.table)
-            if queue_missing(paths, table) or _unfinished(paths, table):
+            if queue_missing(paths, table, options.study.parent) or _unfinished(paths, table):
                 code = _train(paths, table, options.table)
         table = export(paths, table, options.table)
     except CampaignError as error:
@@ -61,13 +62,18 @@ def main(arguments: list[str] | None = None) -> int:
     return code
 
 
-def queue_missing(paths: CampaignPaths, table: Table) -> int:
+def queue_missing(paths: CampaignPaths, table: Table, folder: Path = HERE) -> int:
     """Queue what the table lacks and nobody is at, and drop from the queue what it has by now; return how many wait.
+
+    Args:
+        paths: The runs folder.
+        table: What is known.
+        folder: Where the policy lies that all trainings start from.
 
     Raises:
         CampaignError: The study is at work, is another one, or cannot be stored.
     """
-    create_study(paths, table.spec)
+    create_study(paths, table.spec, folder=folder)
     storage = open_storage(paths)
     try:
         with storage_errors(storage.url):
@@ -184,7 +190,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search.record", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/search"), help="default runs/search")
     parser.add_argument("--table", type=Path, default=TABLE_FILE, help="default curves.json.gz beside this file")
-    parser.add_argument("--study", type=Path, default=STUDY_FILE, help="of a new table, default curves.yaml")
+    parser.add_argument(
+        "--study", type=Path, default=STUDY_FILE, help="of a new table, default curves.yaml; beside it lies start.pt"
+    )
     parser.add_argument("--configurations", type=int, default=CONFIGURATIONS, help="of a new table, default 48")
     parser.add_argument("--export", action="store_true", help="only write what is trained by now")
     return parser

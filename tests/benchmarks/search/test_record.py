@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 SMALL = {
     "env_steps_per_trial: 1_000_000": "env_steps_per_trial: 9_000",
     "num_envs: 256": "num_envs: 8, slots: 1",
-    "episode_seconds: 4.0": "episode_seconds: 1.0",
+    "episode_seconds: 5.0": "episode_seconds: 1.0",
     "every_iterations: 40": "every_iterations: 5",
     "episodes: 128": "episodes: 4",
 }
@@ -38,6 +39,8 @@ def study_file(tmp_path: Path) -> Path:
         text = text.replace(whole, small)
     file = tmp_path / "curves.yaml"
     file.write_text(text)
+    # The policy that all trainings start from lies beside the study file.
+    shutil.copy(STUDY_FILE.with_name("start.pt"), tmp_path)
     return file
 
 
