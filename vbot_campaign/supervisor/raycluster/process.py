@@ -27,6 +27,8 @@ from vbot_campaign.supervisor.raycluster.pieces import (
 
 SYNC_S = 0.1
 """Least time between two looks at a worker that has written nothing new."""
+ANSWER_S = 2.0
+"""Time for a node to answer. After that its worker's silence says nothing of the worker."""
 KILL_S = 20.0
 """Time for a node to say that a worker was killed, before it is given up with its node."""
 CLEAR_S = 5.0
@@ -72,6 +74,8 @@ class RayProcess(Process):
         self._signals: list[str] = []
         self._stop_request = b""
         self._killed: float | None = None
+        self._answers = True
+        """Whether the node, not just the cluster, answered when it was looked at last."""
         self._is_quiet = False
         self._exit: Exit | None = None
 
@@ -90,7 +94,7 @@ class RayProcess(Process):
     @property
     def is_seen(self) -> bool:
         """See `Process.is_seen`."""
-        return self._stage == SYNC and self._link.is_heard
+        return self._stage == SYNC and self._link.is_heard and self._answers
 
     def memory_mb(self) -> float | None:
         """See `Process.memory_mb`."""
@@ -128,7 +132,10 @@ class RayProcess(Process):
         self._link.pump()
         if self._exit is None and self._ticket is not None and self._ticket.kind is not None:
             ticket, self._ticket = self._ticket, None
+            self._answers = ticket.kind == "ok"
             self._take(ticket)
+        elif self._ticket is not None and time.monotonic() - self._asked > ANSWER_S:
+            self._answers = False
         if self._exit is None and self._ticket is None:
             self._ask()
         if self._exit is None and self._killed is not None and time.monotonic() - self._killed > KILL_S:
