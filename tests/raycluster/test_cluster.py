@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.support.builders import TOY_COMMAND, study_spec
+from tests.support.builders import study_spec
 from tests.support.campaign import Campaign, stable_lines
+from tests.support.ray_study import attempts, checkpoints, progress, start, toy
 from tests.support.toy_study import actions, alerts, decisions, wait_until
-from vbot_campaign import fs
-from vbot_campaign.paths import CampaignPaths, TrialPaths
+from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.owner import process_alive
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.study import load_snapshot
@@ -26,17 +21,6 @@ from vbot_campaign.supervisor.raycluster.launcher import RayLauncher
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 COMPLETE = TrialState.COMPLETE
-DRIVER = """
-import json, sys
-from pathlib import Path
-from tests.support.builders import study_spec
-from vbot_campaign.paths import CampaignPaths
-from vbot_campaign.supervisor import run_study
-from vbot_campaign.supervisor.raycluster.launcher import RayLauncher
-root, address, overrides, command = sys.argv[1], sys.argv[2], json.loads(sys.argv[3]), json.loads(sys.argv[4])
-run_study(CampaignPaths(Path(root)), study_spec(**overrides), worker_command=command, poll_s=0.05,
-    launcher=RayLauncher(address))
-"""
 
 
 @pytest.fixture
@@ -44,38 +28,13 @@ def paths(tmp_path):
     return CampaignPaths(tmp_path / "runs")
 
 
-def toy(iteration_s):
-    return ["env", f"TOY_ITERATION_S={iteration_s}", *TOY_COMMAND]
-
-
-def start(paths, cluster, iteration_s, **overrides):
-    """Start a supervisor in a process of its own."""
-    arguments = [str(paths.root), cluster.address, json.dumps(overrides), json.dumps(toy(iteration_s))]
-    environ = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    return subprocess.Popen([sys.executable, "-c", DRIVER, *arguments], env=environ)
-
-
 def resume(paths, cluster, iteration_s=0.01):
     launcher = RayLauncher(cluster.address)
     return resume_study(paths, "toy", worker_command=toy(iteration_s), poll_s=0.05, launcher=launcher)
 
 
-def attempts(paths):
-    return [trial.attempts[-1] for trial in load_snapshot(paths, "toy").trials if trial.attempts]
-
-
-def progress(paths, trial):
-    folder = TrialPaths(paths.study("toy").root / trial.folder)
-    return [line["env_steps"] for line in fs.read_lines(folder.metrics)]
-
-
-def checkpoints(paths, number):
-    logs = paths.study("toy").trials.glob(f"{number:04d}_*/checkpoints/checkpoints.jsonl")
-    return sum(line.get("kind") == "resume" for log in logs for line in fs.read_lines(log))
-
-
 def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_another(paths, ray_cluster):
-    supervisor = start(paths, ray_cluster, 0.4, budget={"trials": 2})
+    supervisor = start(paths, ray_cluster.address, 0.4, budget={"trials": 2})
     wait_until(lambda: checkpoints(paths, 0) >= 1 and len(attempts(paths)) == 2, 120)
     [victim, other] = attempts(paths)
     ray_cluster.kill_node_of(victim.pid)
@@ -98,7 +57,7 @@ def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_another(paths, r
 
 
 def test_a_supervisor_that_is_killed_finds_its_workers_and_nothing_is_trained_twice(paths, ray_cluster):
-    supervisor = start(paths, ray_cluster, 0.4, budget={"trials": 2})
+    supervisor = start(paths, ray_cluster.address, 0.4, budget={"trials": 2})
     wait_until(lambda: checkpoints(paths, 0) >= 1 and checkpoints(paths, 1) >= 1, 120)
     supervisor.send_signal(signal.SIGKILL)
     supervisor.wait()

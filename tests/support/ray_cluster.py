@@ -19,12 +19,13 @@ from typing import Any
 import psutil
 import pytest
 
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""Set to 0, gives every node the address 127.0.0.1, whatever other addresses this machine has."""
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray gives way to all else on the machine; the tests shall not wait for what else runs.
     "RAY_worker_niceness": "0",
-    # Every node has the address 127.0.0.1, whatever other addresses this machine has.
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    LOOPBACK: "0",
     # As on a real node, the program is installed where workers run.
     "PYTHONPATH": str(Path(__file__).parents[2]),
 }
