@@ -21,7 +21,10 @@ def curve(end, *, up_to=10_000, noise=None):
 
 
 def pruner(**settings):
-    return NoiseAwarePruner(**{"warmup_steps": 2000, "startup_trials": 2, "patience": 1, "smoothing": 1, **settings})
+    # Of a budget that the curves below do not come to, so that what they become after a step is not asked.
+    return NoiseAwarePruner(
+        **{"warmup_steps": 2000, "env_steps": 20_000, "startup_trials": 2, "patience": 1, "smoothing": 1, **settings}
+    )
 
 
 def stopped_at(judge, ends, own):
@@ -61,15 +64,34 @@ def test_nothing_is_stopped_before_the_warmup_or_beside_too_few():
 def test_it_must_fall_short_several_times_in_a_row():
     peers = [0.9, 0.8, 0.7]
     assert stopped_at(pruner(patience=3), peers, curve(0.1)) == 4000
-    once_good = curve(0.1, noise=lambda step: 2.0 if step == 3000 else 0.0)
-    assert stopped_at(pruner(patience=3), peers, once_good) == 6000
+    late = curve(0.1, noise=lambda step: 1.0 if step >= 4000 else 0.0)
+    assert stopped_at(pruner(patience=2), peers, late) == 3000
+    assert stopped_at(pruner(patience=3), peers, late) is None
 
 
-def test_a_single_bad_point_is_smoothed_away():
+def test_a_single_good_point_is_smoothed_away():
     peers = [0.9, 0.8, 0.7]
-    dips = curve(1.3, noise=lambda step: -1.0 if step == 5000 else 0.0)
-    assert stopped_at(pruner(), peers, dips) == 5000
-    assert stopped_at(pruner(smoothing=3), peers, dips) is None
+    jumps = curve(0.1, noise=lambda step: 2.0 if step == 3000 else 0.0)
+    assert stopped_at(pruner(patience=2), peers, jumps) is None
+    assert stopped_at(pruner(patience=2, smoothing=3), peers, jumps) == 3000
+
+
+def test_a_trial_that_collapses_is_judged_by_the_best_policy_it_has():
+    peers = [0.9, 0.8, 0.7]
+    collapses = {step: score if step <= 5000 else 0.0 for step, score in curve(2.4).items()}
+    assert stopped_at(pruner(smoothing=3), peers, collapses) is None
+    assert stopped_at(pruner(smoothing=3), [*peers, 2.4], collapses) == 6000, "another one went on as well"
+
+
+def test_how_differently_whole_curves_went_on_counts_as_noise():
+    # From 0.3 each at 3000 to 0.3, 0.5 and 0.7: gains of 0.0, 0.2 and 0.4.
+    whole = [{3000: 0.3, 10_000: end} for end in (0.3, 0.5, 0.7)]
+    own = {3000: 0.2}
+    judge = pruner(env_steps=10_000)
+    assert judge.compare(own, whole, 3000).noise == pytest.approx(0.2)
+    assert not judge.compare(own, whole, 3000).falls_short
+    assert judge.compare(own, whole[:2], 3000).noise == 0.0, "two whole ones say too little"
+    assert pruner().compare(own, whole, 3000).noise == 0.0, "none is whole"
 
 
 def test_what_falls_short_by_less_than_the_noise_goes_on():

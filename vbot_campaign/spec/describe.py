@@ -166,8 +166,8 @@ def _warnings(study: StudySpec, trials: int | None, hours: float, limit: float |
             f"All {trials} trials are drawn at random: sampler.startup_trials is {study.sampler.startup_trials}. "
             f"Lower it so that {study.sampler.name} gets to choose."
         )
-    if trials is not None and study.pruner.name in ("median", "percentile") and trials <= study.pruner.startup_trials:
-        yield f"No trial can be pruned: pruner.startup_trials is {study.pruner.startup_trials} of {trials} trials."
+    if trials is not None and study.pruner.name in ("median", "percentile") and trials <= study.pruner.least_trials:
+        yield f"No trial can be pruned: pruner.startup_trials is {study.pruner.least_trials} of {trials} trials."
 
 
 def _yardstick(study: StudySpec) -> Iterator[str]:

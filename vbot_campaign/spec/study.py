@@ -104,7 +104,7 @@ class SamplerSettings(Strict):
 
     name: Literal["tpe", "random", "grid", "cmaes", "gp", "queue"] = "tpe"
     """`queue` draws nothing: the study makes only the trials that were queued."""
-    startup_trials: int = Field(default=8, ge=0)
+    startup_trials: int = Field(default=4, ge=0)
     """Trials drawn at random before the model takes over."""
     seed: int = Field(default=42, ge=0, lt=2**32)
 
@@ -113,12 +113,13 @@ class PrunerSettings(Strict):
     """Which trials are stopped early."""
 
     name: Literal["none", "median", "percentile", "hyperband", "successive_halving", "noise_aware", "threshold"] = (
-        "median"
+        "noise_aware"
     )
-    warmup: float = Field(default=0.1, ge=0, lt=1)
+    warmup: float = Field(default=0.15, ge=0, lt=1)
     """Share of a trial's env steps before it may be pruned."""
-    startup_trials: int = Field(default=4, ge=0)
-    """Trials that must have ended before any is pruned (median, percentile), or have come as far (noise_aware)."""
+    startup_trials: int | None = Field(default=None, ge=0)
+    """Trials that must have ended before any is pruned (median, percentile; 4 if not given), or have come as far
+    (noise_aware; 2 if not given)."""
     percentile: float = Field(default=25.0, gt=0, lt=100)
     """Kept share in percent (percentile)."""
     reduction_factor: int = Field(default=3, ge=2)
@@ -139,6 +140,13 @@ class PrunerSettings(Strict):
     patience: int = Field(default=0, ge=0)
     """Report points without improvement before the pruner may act; 0 leaves the patient wrapper out. With noise_aware:
     points in a row at which a trial must fall short, 2 where it is 0."""
+
+    @property
+    def least_trials(self) -> int:
+        """`startup_trials`, or what the pruner takes without it."""
+        if self.startup_trials is not None:
+            return self.startup_trials
+        return 2 if self.name == "noise_aware" else 4
 
 
 class Constraint(Strict):

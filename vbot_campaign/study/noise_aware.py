@@ -1,13 +1,16 @@
 """A pruner for learning curves of reinforcement learning: noisy, sometimes late, and costly to lose.
 
 Successive halving without rungs (Jamieson and Talwalkar 2016; Li et al. 2020, ASHA): at a share f of its budget a
-trial must be among the best ``warmup / (f * reduction_factor)`` of all trials that came as far as the warmup. Four
+trial must be among the best ``warmup / (f * reduction_factor)`` of all trials that came as far as the warmup. Five
 things keep it from stopping a trial for noise, which plain halving does with curves like these (Hertel et al. 2020):
 
-* scores are smoothed: the median of the last points is compared, not the last point;
-* a trial must fall short by more than the noise, which is estimated from how much neighbouring points of all curves
-  differ once their trend is taken out, and from replicates where there are any: trials of one point with other seeds
-  differ by what a curve shakes and by what the seed makes of it, so they never count for less than the neighbours;
+* scores are smoothed: the median of some neighbouring points is compared, not a single one;
+* it is the best such median so far that is compared, because the score of a trial is that of its best policy, which a
+  later collapse does not take away;
+* a trial must fall short by more than the noise, the largest of three: how much neighbouring points of all curves
+  differ once their trend is taken out; how much replicates differ where there are any, trials of one point with other
+  seeds, which have what a curve shakes and what the seed makes of it; and how differently the curves that are whole
+  went on from that env step, which is what an early comparison cannot know;
 * it must do so at several points in a row;
 * the best one so far is never stopped.
 
@@ -20,7 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import fmean, median, stdev
 
 import optuna
 from optuna.pruners import BasePruner
@@ -33,13 +36,16 @@ Curve = Mapping[int, float]
 LEAST_REPLICATES = 2
 """Trials beyond the first of their point that have a score at a step, before replicates are believed there."""
 
+LEAST_FINISHED = 3
+"""Whole curves before what they became after a step is believed."""
+
 _NORMAL = 1.4826
 """Standard deviation of a normal distribution over its median absolute deviation."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A trial beside all others at one env step. Scores are smoothed."""
+    """A trial beside all others at one env step. Scores are the best smoothed ones so far."""
 
     score: float
     bar: float
@@ -70,6 +76,7 @@ class NoiseAwarePruner(BasePruner):
 
     Args:
         warmup_steps: Env steps before which nothing is stopped.
+        env_steps: Env steps of a whole curve.
         startup_trials: Trials that must have a score at a step, beside the trial itself, before one is stopped there.
         reduction_factor: Eta: one in so many goes on after the warmup.
         smoothing: Points whose median is compared.
@@ -81,6 +88,7 @@ class NoiseAwarePruner(BasePruner):
         self,
         *,
         warmup_steps: int,
+        env_steps: int,
         startup_trials: int = 4,
         reduction_factor: float = 3.0,
         smoothing: int = 3,
@@ -88,6 +96,7 @@ class NoiseAwarePruner(BasePruner):
         noise_factor: float = 1.0,
     ) -> None:
         self._warmup_steps = max(1, warmup_steps)
+        self._env_steps = env_steps
         self._startup_trials = startup_trials
         self._reduction_factor = reduction_factor
         self._smoothing = smoothing
@@ -131,28 +140,39 @@ class NoiseAwarePruner(BasePruner):
         there = [curve for curve in others if step in curve]
         if step not in own or len(there) < max(1, self._startup_trials):
             return None
-        score = self._smoothed(own, step)
-        ranked = sorted([score, *(self._smoothed(curve, step) for curve in there)], reverse=True)
+        score = self._reached(own, step)
+        ranked = sorted([score, *(self._reached(curve, step) for curve in there)], reverse=True)
         peers = 1 + sum(max(curve, default=0) >= self._warmup_steps for curve in others)
         places = max(1, math.ceil(peers * self._share(step) - 1e-9))
         bar = ranked[min(places, len(ranked)) - 1]
-        noise = max(noise_of([own, *others], up_to=step) / math.sqrt(self._smoothing), self._spread(replicates, step))
-        # Of the difference of two scores.
-        return Comparison(score, bar, self._noise_factor * math.sqrt(2.0) * noise, places, peers)
+        single = max(noise_of([own, *others], up_to=step) / math.sqrt(self._smoothing), self._spread(replicates, step))
+        # The first two are of one score, and two are compared.
+        noise = max(math.sqrt(2.0) * single, self._drift(there, step))
+        return Comparison(score, bar, self._noise_factor * noise, places, peers)
 
     def _spread(self, replicates: Sequence[Sequence[Curve]], step: int) -> float:
         """Return the standard deviation of smoothed scores of one point, pooled over the points; 0 with too few."""
-        groups = [[self._smoothed(curve, step) for curve in group if step in curve] for group in replicates]
+        groups = [[self._reached(curve, step) for curve in group if step in curve] for group in replicates]
         freedom = sum(len(group) - 1 for group in groups if group)
         if freedom < LEAST_REPLICATES:
             return 0.0
         return math.sqrt(sum((score - fmean(group)) ** 2 for group in groups for score in group) / freedom)
 
+    def _drift(self, others: Sequence[Curve], step: int) -> float:
+        """Return the standard deviation of what whole curves gained after a step; 0 with too few."""
+        whole = [curve for curve in others if max(curve) >= self._env_steps]
+        if len(whole) < LEAST_FINISHED:
+            return 0.0
+        return stdev(self._reached(curve, self._env_steps) - self._reached(curve, step) for curve in whole)
+
     def _share(self, step: int) -> float:
         return min(1.0, self._warmup_steps / step) / self._reduction_factor
 
-    def _smoothed(self, curve: Curve, step: int) -> float:
-        return median([curve[known] for known in sorted(curve) if known <= step][-self._smoothing :])
+    def _reached(self, curve: Curve, step: int) -> float:
+        """Return the best median of neighbouring points up to a step."""
+        scores = [curve[known] for known in sorted(curve) if known <= step]
+        ends = range(min(self._smoothing, len(scores)), len(scores) + 1)
+        return max(median(scores[max(0, end - self._smoothing) : end]) for end in ends)
 
 
 def noise_of(curves: Sequence[Curve], *, up_to: int) -> float:

@@ -75,11 +75,11 @@ def _none(settings: PrunerSettings, spec: StudySpec) -> BasePruner:
 
 
 def _median(settings: PrunerSettings, spec: StudySpec) -> BasePruner:
-    return optuna.pruners.MedianPruner(settings.startup_trials, warmup_steps(spec))
+    return optuna.pruners.MedianPruner(settings.least_trials, warmup_steps(spec))
 
 
 def _percentile(settings: PrunerSettings, spec: StudySpec) -> BasePruner:
-    return optuna.pruners.PercentilePruner(settings.percentile, settings.startup_trials, warmup_steps(spec))
+    return optuna.pruners.PercentilePruner(settings.percentile, settings.least_trials, warmup_steps(spec))
 
 
 def _hyperband(settings: PrunerSettings, spec: StudySpec) -> BasePruner:
@@ -93,7 +93,8 @@ def _successive_halving(settings: PrunerSettings, spec: StudySpec) -> BasePruner
 def _noise_aware(settings: PrunerSettings, spec: StudySpec) -> BasePruner:
     return NoiseAwarePruner(
         warmup_steps=_first_rung(spec),
-        startup_trials=settings.startup_trials,
+        env_steps=spec.env_steps_per_trial,
+        startup_trials=settings.least_trials,
         reduction_factor=settings.reduction_factor,
         smoothing=settings.smoothing,
         patience=settings.patience or 2,

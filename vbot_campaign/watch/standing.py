@@ -71,8 +71,8 @@ def _bar(snapshot: StudySnapshot, env_step: int) -> tuple[float | None, str, str
         return None, "", f"not judged before {units.percent(pruner.warmup)}"
     complete = [trial for trial in snapshot.trials if trial.state is TrialState.COMPLETE]
     there = [t.reports[env_step] for t in complete if env_step in t.reports and not math.isnan(t.reports[env_step])]
-    if len(complete) < pruner.startup_trials or not there:
-        return None, "", f"not judged before {pruner.startup_trials} trials are complete"
+    if len(complete) < pruner.least_trials or not there:
+        return None, "", f"not judged before {pruner.least_trials} trials are complete"
     if pruner.name == "median":
         return statistics.median(there), "median", ""
     return percentile(there, 100.0 - pruner.percentile), f"best {pruner.percentile:g} %", ""
