@@ -43,6 +43,9 @@ def make_launcher(request):
     yield make
     for launcher in made:
         launcher.close()
+    if request.param == "ray":
+        # Whatever was over is no more when its launcher has been closed; else it would keep its CPU for good.
+        assert request.getfixturevalue("ray_cluster").actors() == []
 
 
 @pytest.fixture

@@ -45,6 +45,11 @@ class RayCluster:
         """Add a node."""
         self.raylets.append(self._tell({"add": cpus})["raylet"])
 
+    def actors(self) -> list[str]:
+        """Return the names of the actors that live."""
+        names: list[str] = self._tell({"actors": True})["names"]
+        return names
+
     def kill_node_of(self, pid: int) -> None:
         """Kill every process of the node that a worker runs on, and the worker with it."""
         above = {parent.pid for parent in psutil.Process(pid).parents()}
@@ -94,6 +99,7 @@ def _answer(process: subprocess.Popen[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Start a cluster, and do what is told in lines on the standard input until that is closed."""
+    import ray
     from ray.cluster_utils import Cluster
 
     answers = os.fdopen(os.dup(1), "w", buffering=1)
@@ -114,6 +120,10 @@ def main() -> None:
         what = json.loads(line)
         if "add" in what:
             answers.write(json.dumps({"raylet": add(what["add"])}) + "\n")
+        elif "actors" in what:
+            ray.init(cluster.address, ignore_reinit_error=True, log_to_driver=False)
+            names = [actor["name"] for actor in ray.util.list_named_actors(all_namespaces=True)]
+            answers.write(json.dumps({"names": names}) + "\n")
         else:
             cluster.remove_node(nodes.pop(what["remove"]), allow_graceful=False)
             answers.write("{}\n")

@@ -8,6 +8,7 @@ import queue
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
@@ -20,6 +21,8 @@ from vbot_campaign.supervisor.raycluster.attendant import Attendant, Launch
 
 NAMESPACE = "vbot-campaign"
 PROBE_S = 10.0
+END_S = 5.0
+"""Time for Ray to note that an actor is no more."""
 OK, GONE, SILENT, ERROR = "ok", "gone", "silent", "error"
 """Kinds of answers: as asked; the actor is no more; nobody knows; refused for the reason that is given."""
 
@@ -115,7 +118,7 @@ class Bridge:
         except ValueError:
             pass  # it is no more
         else:
-            kill = threading.Thread(target=_kill, args=(actor, clear_s))
+            kill = threading.Thread(target=_kill, args=(name, actor, clear_s))
             kill.start()
             self._kills.append(kill)
         self._answer(number, OK, None)
@@ -131,11 +134,19 @@ class Bridge:
         return self._actors[name]
 
 
-def _kill(actor: Any, clear_s: float) -> None:
+def _kill(name: str, actor: Any, clear_s: float) -> None:
     # One that answers removes its files first; one that does not is killed all the same.
     if clear_s > 0:
         ray.wait([actor.clear.remote()], timeout=clear_s)
     ray.kill(actor)
+    # Ray sends that later, and not at all from a process that ends at once; the actor would keep its CPU for good.
+    deadline = time.monotonic() + END_S
+    while time.monotonic() < deadline:
+        try:
+            ray.get_actor(name, namespace=NAMESPACE)
+        except ValueError:
+            return  # the cluster has noted it
+        time.sleep(0.02)
 
 
 def _connect(address: str) -> None:
