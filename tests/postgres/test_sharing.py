@@ -202,7 +202,7 @@ def test_what_cannot_be_shared_is_refused(paths, tmp_path, capfd):
     error = refused(capfd, "--runs", file.root, "resume", "toy", "--shared")
     assert "a file has one supervisor" in error
     pausing = study_spec(pruner={"name": "successive_halving", "pause": True})
-    with pytest.raises(StudyError, match="pause needs one supervisor that sees all trials"):
+    with pytest.raises(StudyError, match="pauses trials, which needs one supervisor that sees all"):
         run_study(paths, pausing, worker_command=TOY_COMMAND, slots=cpu_slots(1), shared=True)
 
 

@@ -62,12 +62,30 @@ BAD: dict[str, tuple[str, str, int, list[str]]] = {
     ),
     "reward score without scale": ("success_rate", "episode_reward_mean", 7, ["needs a scale", "{weight: 0.6, scale:"]),
     "zero weight": ("success_rate: 0.6", "success_rate: 0", 7, ["objective.success_rate: 0", "above 0"]),
+    "dry run of the default": (
+        "{name: median}",
+        "{dry_run: true}",
+        10,
+        ["pruner.dry_run: stops nothing, and rungs pauses", "noise_aware"],
+    ),
+    "rungs in disorder": (
+        "{name: median}",
+        "{rungs: [{at: 0.4, keep: 0.5}, {at: 0.2, keep: 0.5}]}",
+        10,
+        ["pruner.rungs: lie at 0.4, 0.2; each must lie above the one before it"],
+    ),
+    "a rung that keeps all": (
+        "{name: median}",
+        "{rungs: [{at: 0.4, keep: 1}]}",
+        10,
+        ["pruner.rungs[0].keep: 1", "below 1"],
+    ),
     "pause without rungs": ("{name: median}", "{name: median, pause: true}", 10, ["'median' has no rungs to pause at"]),
     "pause on a dry run": (
         "{name: median}",
         "{name: successive_halving, pause: true, dry_run: true}",
         10,
-        ["pruner.dry_run: stops nothing, and pause does"],
+        ["pruner.dry_run: stops nothing, and successive_halving pauses"],
     ),
     "pause with patience": (
         "{name: median}",

@@ -8,10 +8,11 @@ import pytest
 
 from tests.support.builders import study_spec
 from tests.support.snapshots import make_trial
-from vbot_campaign.study.halving import Entrant, Rungs, Standing, entrant_of, replay, rungs_of, scores_at
+from vbot_campaign.study.halving import Entrant, Rungs, Standing, entrant_of, replay, rungs_of
 from vbot_campaign.study.snapshot import RungView, TrialState
 
 GRID = range(3000, 30_001, 3000)
+TWO = Rungs((3000, 9000), (1 / 3, 1 / 3))
 SCORES = [0.50, 0.85, 0.70, 0.30, 0.90, 0.20, 0.80, 0.40, 1.00]
 
 
@@ -21,7 +22,7 @@ def line(end):
 
 def rungs(scores, *, passed=(), paused=(), eta=3):
     """Return trials at two rungs, with the same score at both."""
-    board = Rungs((100, 300), eta)
+    board = Rungs((100, 300), (1 / eta, 1 / eta))
     for trial, score in enumerate(scores):
         board.put(Entrant(trial, ((100, score), (300, score)), int(trial in passed), trial in paused))
     return board
@@ -52,9 +53,33 @@ def test_rungs_lie_at_the_warmup_times_powers_of_eta(warmup, eta, points, steps)
 
 
 def test_the_score_at_a_rung_is_that_of_the_first_report_there():
-    assert scores_at((3000, 9000), {3000: 0.1, 6000: 0.2}) == ((3000, 0.1),)
-    assert scores_at((3000, 9000), {6000: 0.2, 12_000: 0.4}) == ((6000, 0.2), (12_000, 0.4)), "episodes ended late"
-    assert scores_at((3000,), {}) == ()
+    board = Rungs((3000, 9000), (0.5, 0.5))
+    assert board.scores({3000: 0.1, 6000: 0.2}) == ((3000, 0.1),)
+    assert board.scores({6000: 0.2, 12_000: 0.4}) == ((6000, 0.2), (12_000, 0.4)), "episodes ended late"
+    assert board.scores({}) == ()
+
+
+def test_the_score_at_a_rung_is_the_median_of_some_reports_before_it():
+    reports = {1000: 0.9, 2000: 0.1, 3000: 0.2, 4000: 0.7, 5000: 0.3, 6000: 0.8}
+    assert Rungs((3000, 5000), (0.5, 0.5), smoothing=3).scores(reports) == ((3000, 0.2), (5000, 0.3))
+    assert Rungs((1000,), (0.5,), smoothing=3).scores(reports) == ((1000, 0.9),), "there is but one"
+
+
+def test_each_rung_of_a_study_file_keeps_its_own_share():
+    pruner = {"name": "rungs", "rungs": [{"at": 0.1, "keep": 0.75}, {"at": 0.4, "keep": 0.25}]}
+    board = rungs_of(study_spec(pruner=pruner, report_points=10))
+    assert board.steps == (3000, 12_000)
+    for trial, score in enumerate(SCORES[:8]):
+        board.put(Entrant(trial, ((3000, score), (12_000, score)), passed=1))
+    board.put(Entrant(8, ((3000, 0.35),)))
+    assert board.standing(8, last=False) == Standing(1, 3000, 0.35, 7, 9, 6)
+    assert board.standing(1, last=False) == Standing(2, 12_000, 0.85, 2, 8, 2)
+
+
+@pytest.mark.parametrize(("at", "points", "steps"), [(0.01, 10, (3000,)), (0.4, 10, (12_000,)), (0.95, 10, ())])
+def test_a_rung_lies_where_something_is_known_and_something_is_left(at, points, steps):
+    pruner = {"name": "rungs", "rungs": [{"at": at, "keep": 0.5}]}
+    assert rungs_of(study_spec(pruner=pruner, report_points=points)).steps == steps
 
 
 def test_one_in_eta_of_those_that_came_goes_on():
@@ -114,22 +139,22 @@ def test_equal_scores_stand_by_number_and_a_broken_one_is_last():
 
 def test_what_an_ended_trial_counts_for():
     complete = make_trial(0, reports=line(0.9))
-    assert entrant_of(complete, (3000, 9000)).passed == 2, "it holds its places"
+    assert entrant_of(complete, TWO).passed == 2, "it holds its places"
     stopped = dataclasses.replace(complete, state=TrialState.PRUNED)
-    assert entrant_of(stopped, (3000, 9000)) is None, "by an alert: its score says nothing"
+    assert entrant_of(stopped, TWO) is None, "by an alert: its score says nothing"
     ended = dataclasses.replace(stopped, rung=RungView(1, "paused at rung 2", 9000))
-    assert entrant_of(ended, (3000, 9000)) == Entrant(0, ((3000, 0.09), (9000, 0.27)), 1, False)
-    assert entrant_of(dataclasses.replace(ended, state=TrialState.FAILED), (3000, 9000)) is None
+    assert entrant_of(ended, TWO) == Entrant(0, ((3000, 0.09), (9000, 0.27)), 1, False)
+    assert entrant_of(dataclasses.replace(ended, state=TrialState.FAILED), TWO) is None
     waits = dataclasses.replace(ended, state=TrialState.WAITING)
-    assert entrant_of(waits, (3000, 9000)).paused
+    assert entrant_of(waits, TWO).paused
 
 
 def test_a_replay_of_nine_trials_completes_one():
-    trained = replay(Rungs((3000, 9000), 3), {n: (line(end), 30_000) for n, end in enumerate(SCORES)})
+    trained = replay(Rungs((3000, 9000), (1 / 3, 1 / 3)), {n: (line(end), 30_000) for n, end in enumerate(SCORES)})
     assert trained == {0: 3000, 1: 9000, 2: 3000, 3: 3000, 4: 9000, 5: 3000, 6: 3000, 7: 3000, 8: 30_000}
 
 
 def test_a_replay_of_two_completes_the_better_one():
     for ends, better in (((0.5, 0.9), 1), ((0.9, 0.5), 0)):
-        trained = replay(Rungs((3000, 9000), 3), {n: (line(end), 30_000) for n, end in enumerate(ends)})
+        trained = replay(Rungs((3000, 9000), (1 / 3, 1 / 3)), {n: (line(end), 30_000) for n, end in enumerate(ends)})
         assert trained == {better: 30_000, 1 - better: 3000}

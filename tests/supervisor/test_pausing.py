@@ -103,6 +103,24 @@ def test_a_paused_trial_keeps_its_last_score_and_a_pause_is_no_death(undisturbed
             assert "died" not in actions(undisturbed, trial.number)
 
 
+def test_the_default_pauses_few_at_its_first_rung_and_most_at_its_second(paths: CampaignPaths, toy: Any) -> None:
+    toy(iteration_s=ITERATION_S)
+    make(paths, pruner={}, report_points=20)
+    outcome = resume(paths, **ONE_SLOT)
+    assert story(paths) == [
+        "pause 0", "pass 1", "pause 1", "pass 2", "pause 2", "pause 3",  # at rung 1, at rung 2, 4th of 4 at rung 1
+        "promote 0", "pause 0",  # 3rd of 4 goes on to rung 2
+        "pass 4", "pass 4", "complete 4",  # 1st of 5, then 1st of 4 at rung 2
+        "pause 5", "pass 6", "pause 6", "pass 7", "pause 7",
+        "pass 8", "pass 8", "complete 8",
+    ]  # fmt: skip
+    assert states(outcome) == [PRUNED, PRUNED, PRUNED, PRUNED, COMPLETE, PRUNED, PRUNED, PRUNED, COMPLETE]
+    # The median of three: what it had at 10,500 of 30,000 env steps, 0.8 * 0.35.
+    assert outcome.snapshot.trials[6].reason.endswith(
+        "paused at rung 2 (score 0.2800, 4th of 7; 1 goes on); no more trials come"
+    )
+
+
 def test_a_supervisor_that_is_killed_while_trials_are_paused_changes_nothing(
     undisturbed: CampaignPaths, paths: CampaignPaths, toy: Any
 ) -> None:

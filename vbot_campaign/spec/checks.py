@@ -87,7 +87,7 @@ def _budget_problems(study: StudySpec) -> Iterator[Problem]:
 
 def _pruner_problems(study: StudySpec) -> Iterator[Problem]:
     pruner = study.pruner
-    if pruner.pause:
+    if pruner.pauses:
         yield from _pause_problems(pruner)
     if pruner.name != "threshold":
         return
@@ -99,10 +99,18 @@ def _pruner_problems(study: StudySpec) -> Iterator[Problem]:
 
 
 def _pause_problems(pruner: PrunerSettings) -> Iterator[Problem]:
-    if pruner.name != "successive_halving":
-        yield Problem(("pruner", "pause"), f"'{pruner.name}' has no rungs to pause at; use name: successive_halving.")
+    if pruner.name not in ("rungs", "successive_halving"):
+        yield Problem(
+            ("pruner", "pause"), f"'{pruner.name}' has no rungs to pause at; use rungs or successive_halving."
+        )
+    places = [rung.at for rung in pruner.rungs]
+    if places != sorted(set(places)):
+        yield Problem(
+            ("pruner", "rungs"), f"lie at {', '.join(map(show, places))}; each must lie above the one before it."
+        )
     if pruner.dry_run:
-        yield Problem(("pruner", "dry_run"), "stops nothing, and pause does; leave one of them out.")
+        text = f"stops nothing, and {pruner.name} pauses; leave it out, or name a pruner that stops: noise_aware."
+        yield Problem(("pruner", "dry_run"), text)
     if pruner.patience:
         text = "is for trials that are stopped; one that is paused may go on later, so leave it out."
         yield Problem(("pruner", "patience"), text)

@@ -134,6 +134,9 @@ def _pruner(study: StudySpec) -> str:
     pruner = study.pruner
     if pruner.name == "none":
         return "none: every trial is trained to its end"
+    if pruner.name == "rungs":
+        rungs = (f"all but the best {rung.keep:.0%} at {rung.at:.0%} of a trial" for rung in pruner.rungs)
+        return f"rungs, pauses {', '.join(rungs)}"
     patience = f", patience {pruner.patience}" if pruner.patience else ""
     return f"{pruner.name}, not before {pruner.warmup:.0%} of a trial{patience}"
 

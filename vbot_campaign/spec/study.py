@@ -109,12 +109,21 @@ class SamplerSettings(Strict):
     seed: int = Field(default=42, ge=0, lt=2**32)
 
 
+class RungSettings(Strict):
+    """Where trials wait for each other."""
+
+    at: float = Field(gt=0, lt=1)
+    """Share of a trial's env steps."""
+    keep: float = Field(gt=0, lt=1)
+    """Share of the trials that came there which go on."""
+
+
 class PrunerSettings(Strict):
     """Which trials are stopped early."""
 
-    name: Literal["none", "median", "percentile", "hyperband", "successive_halving", "noise_aware", "threshold"] = (
-        "noise_aware"
-    )
+    name: Literal[
+        "none", "median", "percentile", "hyperband", "successive_halving", "noise_aware", "rungs", "threshold"
+    ] = "rungs"
     warmup: float = Field(default=0.15, ge=0, lt=1)
     """Share of a trial's env steps before it may be pruned."""
     startup_trials: int | None = Field(default=None, ge=0)
@@ -125,9 +134,13 @@ class PrunerSettings(Strict):
     reduction_factor: int = Field(default=3, ge=2)
     """Eta of hyperband, successive_halving and noise_aware."""
     smoothing: int = Field(default=3, ge=1)
-    """Report points whose median is compared (noise_aware)."""
+    """Report points whose median is compared (rungs, noise_aware)."""
     noise_factor: float = Field(default=1.0, ge=0)
     """Standard deviations of the noise by which a trial must fall short (noise_aware)."""
+    rungs: tuple[RungSettings, ...] = Field(
+        default=(RungSettings(at=0.15, keep=0.75), RungSettings(at=0.4, keep=0.25)), min_length=1
+    )
+    """The first one leaves out what is hopeless, the last one those that will not be the best (rungs)."""
     pause: bool = False
     """Pause a trial at a rung instead of stopping it, and let it go on when it is among the best by then
     (successive_halving)."""
@@ -140,6 +153,11 @@ class PrunerSettings(Strict):
     patience: int = Field(default=0, ge=0)
     """Report points without improvement before the pruner may act; 0 leaves the patient wrapper out. With noise_aware:
     points in a row at which a trial must fall short, 2 where it is 0."""
+
+    @property
+    def pauses(self) -> bool:
+        """Whether a trial waits at a rung instead of being stopped."""
+        return self.pause or self.name == "rungs"
 
     @property
     def least_trials(self) -> int:

@@ -1,12 +1,14 @@
-"""Successive halving with pauses: who goes on at a rung, and who may go on later after all.
+"""Rungs with pauses: who goes on at a rung, and who may go on later after all.
 
-Rungs lie at ``warmup * eta^k`` of a trial's env steps. A trial that is not among the best ``1 / eta`` of all that came
-to a rung is paused there instead of stopped. The more trials come, the more of them may go on, and one that was paused
-earlier may be among the best by then: it continues from where it was paused. This is asynchronous successive halving
-(Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"), with two things of our own:
+A trial that is not among the best share of all that came to a rung is paused there instead of stopped. The more trials
+come, the more of them may go on, and one that was paused earlier may be among the best by then: it continues from where
+it was paused. With rungs at ``warmup * eta^k`` of a trial's env steps, where the best ``1 / eta`` go on, this is
+asynchronous successive halving (Li et al. 2020, "A System for Massively Parallel Hyperparameter Tuning"). A study file
+may as well say where its rungs lie and how many go on at each; then the median of some neighbouring scores is compared.
+Two things are our own:
 
 * a trial that is among the best when it comes to a rung goes on at once, in the worker that it has;
-* when no more trials may be asked, the best of each rung may go on where fewer than eta came there, so that a small
+* when no more trials may be asked, the best of each rung may go on where too few came there, so that a small
   study has a complete trial too.
 
 What is decided depends on the scores at the rungs and on the order in which the trials came there, never on when
@@ -19,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import median
 
 from vbot_campaign.spec.study import StudySpec
 from vbot_campaign.study.snapshot import TrialState, TrialView
@@ -70,12 +73,14 @@ class Rungs:
 
     Args:
         steps: Env steps of the rungs, rising.
-        eta: One in so many goes on.
+        keep: The share that goes on at each.
+        smoothing: Points of a curve whose median is its score at a rung.
     """
 
-    def __init__(self, steps: Sequence[int], eta: int) -> None:
+    def __init__(self, steps: Sequence[int], keep: Sequence[float], smoothing: int = 1) -> None:
         self.steps = tuple(steps)
-        self._eta = eta
+        self._keep = tuple(keep)
+        self._smoothing = smoothing
         self._entrants: dict[int, Entrant] = {}
         self._known: dict[bool, dict[int, Standing]] = {}
 
@@ -83,6 +88,12 @@ class Rungs:
         """Enter a trial, or replace what is known of it."""
         self._entrants[entrant.trial] = entrant
         self._known.clear()
+
+    def scores(self, reports: Curve) -> tuple[tuple[int, float], ...]:
+        """Return env step and score at the first report at or beyond each rung that a curve has come to."""
+        known = sorted(reports)
+        found = (next((index for index, step in enumerate(known) if step >= rung), None) for rung in self.steps)
+        return tuple((known[index], self._score(reports, known[: index + 1])) for index in found if index is not None)
 
     def remove(self, trial: int) -> None:
         """Leave a trial out, because it has no score that counts."""
@@ -125,53 +136,48 @@ class Rungs:
     def _at(self, rung: int, last: bool) -> Iterable[tuple[int, Standing]]:
         there = [e for e in self._entrants.values() if e.passed >= rung and len(e.scores) > rung]
         there.sort(key=lambda e: (-_value(e.scores[rung][1]), e.trial))
-        places = len(there) // self._eta
+        places = math.floor(len(there) * self._keep[rung] + 1e-9)
         if last:
             places = max(1, places)
         for place, entrant in enumerate(there, start=1):
             if entrant.passed == rung:
                 yield entrant.trial, Standing(rung + 1, *entrant.scores[rung], place, len(there), places)
 
+    def _score(self, reports: Curve, steps: Sequence[int]) -> float:
+        return median(_value(reports[step]) for step in steps[-self._smoothing :])
+
 
 def rungs_of(spec: StudySpec) -> Rungs:
     """Return the rungs of a study, without trials.
 
-    The first one is the warmup, or the first report point where that is later. One that only a trial which is trained
-    to its end would come to is none.
+    None lies before the first report point. One that only a trial which is trained to its end would come to is none.
     """
-    total, eta = spec.env_steps_per_trial, spec.pruner.reduction_factor
-    step = max(math.ceil(spec.pruner.warmup * total), total // spec.report_points, 1)
+    total, pruner = spec.env_steps_per_trial, spec.pruner
+    first = max(total // spec.report_points, 1)
     last = total * (spec.report_points - 1) // spec.report_points
+    if pruner.name == "rungs":
+        places = [(max(first, math.ceil(rung.at * total)), rung.keep) for rung in pruner.rungs]
+        places = [(step, keep) for step, keep in places if step <= last]
+        return Rungs([step for step, _ in places], [keep for _, keep in places], pruner.smoothing)
+    step, eta = max(math.ceil(pruner.warmup * total), first), pruner.reduction_factor
     steps = []
     while step <= last:
         steps.append(step)
         step *= eta
-    return Rungs(steps, eta)
+    return Rungs(steps, [1 / eta] * len(steps))
 
 
-def entrant_of(trial: TrialView, steps: Sequence[int]) -> Entrant | None:
-    """Return a trial as the rungs see it; None for one that failed, or was stopped for another reason.
-
-    Args:
-        trial: The trial.
-        steps: Env steps of the rungs.
-    """
+def entrant_of(trial: TrialView, rungs: Rungs) -> Entrant | None:
+    """Return a trial as the rungs see it; None for one that failed, or was stopped for another reason."""
     paused = trial.rung is not None and trial.rung.paused is not None
     if trial.state is TrialState.FAILED or (trial.state is TrialState.PRUNED and not paused):
         return None
     passed = trial.rung.passed if trial.rung is not None else 0
     if trial.state is TrialState.COMPLETE:  # it may have been quicker than the request to pause
-        passed, paused = len(steps), False
+        passed, paused = len(rungs.steps), False
     if trial.state is TrialState.PRUNED:
         paused = False  # it counts, and never goes on
-    return Entrant(trial.number, scores_at(steps, trial.reports), passed, paused)
-
-
-def scores_at(steps: Sequence[int], reports: Curve) -> tuple[tuple[int, float], ...]:
-    """Return env step and score of the first report at or beyond each rung that a curve has come to."""
-    known = sorted(reports)
-    found = (next((step for step in known if step >= rung), None) for rung in steps)
-    return tuple((step, reports[step]) for step in found if step is not None)
+    return Entrant(trial.number, rungs.scores(trial.reports), passed, paused)
 
 
 def replay(rungs: Rungs, curves: Mapping[int, tuple[Curve, int]]) -> dict[int, int]:
@@ -195,7 +201,7 @@ def replay(rungs: Rungs, curves: Mapping[int, tuple[Curve, int]]) -> dict[int, i
 
     for count, (trial, (reports, _)) in enumerate(curves.items(), start=1):
         last = count == len(curves)
-        rungs.put(Entrant(trial, scores_at(rungs.steps, reports)))
+        rungs.put(Entrant(trial, rungs.scores(reports)))
         train(trial, last)
         while candidates := rungs.promotable(last=last):
             rungs.let_go(candidates[0])

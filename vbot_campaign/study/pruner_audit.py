@@ -17,7 +17,9 @@ from vbot_campaign.study.queue import SEED
 from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
 
 PRUNERS = ("none", "median", "percentile", "hyperband", "successive_halving", "noise_aware")
-"""Those that need no settings of their own."""
+"""Those that stop trials and need no settings of their own."""
+PAUSING = ("successive_halving", "rungs")
+"""Those that pause trials."""
 PAUSES = " (pause)"
 """Behind the name of a pruner that pauses trials."""
 DRY_RUN = " (dry run)"
@@ -50,16 +52,19 @@ class PrunerAudit:
         return self.best_recorded - (self.best or 0.0)
 
 
-def audit_pruners(snapshot: StudySnapshot, pruners: Sequence[str] = PRUNERS) -> list[PrunerAudit]:
+def audit_pruners(
+    snapshot: StudySnapshot, pruners: Sequence[str] = PRUNERS, pausing: Sequence[str] = PAUSING
+) -> list[PrunerAudit]:
     """Replay the curves of a study's finished trials under other pruners.
 
-    Successive halving is replayed with pauses too, on one slot. Where the study's pruner is on a dry run, what it noted
+    Those that pause are replayed on one slot. Where the study's pruner is on a dry run, what it noted
     comes last. The trials are replayed one after the other, in the order of their numbers. A trial that was pruned is
     known as far as it went: a pruner that would have let it go on is not charged for the rest.
 
     Args:
         snapshot: The study.
-        pruners: Names of pruners; each gets the study's own settings.
+        pruners: Names of pruners that stop trials; each gets the study's own settings.
+        pausing: Names of pruners that pause them.
 
     Raises:
         StudyError: No trial is complete: there is nothing to lose.
@@ -71,9 +76,8 @@ def audit_pruners(snapshot: StudySnapshot, pruners: Sequence[str] = PRUNERS) -> 
             "Wait until one is, or name another study."
         )
     spec = snapshot.spec
-    audits = [_record(name, _stops(spec, name, trials), trials) for name in pruners]
-    if "successive_halving" in pruners:
-        audits.append(_record("successive_halving" + PAUSES, _pauses(spec, trials), trials))
+    audits = [_record(name, _stops(_under(spec, name), trials), trials) for name in pruners]
+    audits += [_record(name + PAUSES, _pauses(_under(spec, name), trials), trials) for name in pausing]
     if spec.pruner.dry_run:
         noted = {t.number: None if t.would_prune is None else t.would_prune.env_step for t in trials}
         audits.append(_record(spec.pruner.name + DRY_RUN, noted, trials))
@@ -82,14 +86,16 @@ def audit_pruners(snapshot: StudySnapshot, pruners: Sequence[str] = PRUNERS) -> 
 
 def in_use(spec: StudySpec) -> str:
     """Return the name that the study's own pruner has among the audits."""
-    return spec.pruner.name + (PAUSES if spec.pruner.pause else DRY_RUN if spec.pruner.dry_run else "")
+    return spec.pruner.name + (PAUSES if spec.pruner.pauses else DRY_RUN if spec.pruner.dry_run else "")
 
 
-def _stops(spec: StudySpec, name: str, trials: Sequence[TrialView]) -> dict[int, int | None]:
+def _under(spec: StudySpec, name: str) -> StudySpec:
     settings = PrunerSettings.model_validate({**spec.pruner.model_dump(), "name": name})
-    study = optuna.create_study(
-        study_name=spec.study, direction="maximize", pruner=build_pruner(spec.model_copy(update={"pruner": settings}))
-    )
+    return spec.model_copy(update={"pruner": settings})
+
+
+def _stops(spec: StudySpec, trials: Sequence[TrialView]) -> dict[int, int | None]:
+    study = optuna.create_study(study_name=spec.study, direction="maximize", pruner=build_pruner(spec))
     return {trial.number: _replay(spec, study, trial) for trial in trials}
 
 

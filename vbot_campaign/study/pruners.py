@@ -5,7 +5,7 @@ What to know of them (optuna 5):
 
 * median and percentile compare the *best* score a trial has reported so far with what the *complete* trials reported
   at the same step; a trial that was good once is safe. They prune nothing before `startup_trials` have completed.
-* successive_halving with ``pause`` stops nothing here: see `vbot_campaign.study.halving`.
+* rungs, and successive_halving with ``pause``, stop nothing here: see `vbot_campaign.study.halving`.
 * hyperband and successive_halving compare the score *at* the rung. Their resources are given in env steps: the first
   rung is the warmup, or the first report point, and the last the whole budget. Left to itself ("auto"), hyperband
   prunes nothing until a first trial has completed.
@@ -37,7 +37,7 @@ def build_pruner(spec: StudySpec) -> BasePruner:
     """
     settings = spec.pruner
     pruner = _KINDS[settings.name](settings, spec)
-    if settings.patience == 0 or settings.name in ("none", "noise_aware"):
+    if settings.patience == 0 or settings.name in ("none", "rungs", "noise_aware"):
         return pruner
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -115,5 +115,6 @@ _KINDS: dict[str, Callable[[PrunerSettings, StudySpec], BasePruner]] = {
     "hyperband": _hyperband,
     "successive_halving": _successive_halving,
     "noise_aware": _noise_aware,
+    "rungs": _none,
     "threshold": _threshold,
 }

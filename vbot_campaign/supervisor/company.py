@@ -39,9 +39,10 @@ def check_shared(spec: StudySpec, *, is_server: bool) -> None:
             f"study '{name}': --shared needs a PostgreSQL database (--storage URL, see docs/postgresql.md); a file has "
             "one supervisor."
         )
-    if spec.pruner.pause:
+    if spec.pruner.pauses:
         raise StudyError(
-            f"study '{name}': pruner.pause needs one supervisor that sees all trials; run it without --shared."
+            f"study '{name}': its pruner ({spec.pruner.name}) pauses trials, which needs one supervisor that sees all. "
+            "Run it without --shared, or give it a pruner that stops them, such as noise_aware."
         )
 
 

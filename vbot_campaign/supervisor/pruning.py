@@ -130,7 +130,7 @@ class Pausing(Pruning):
         return not self._decide(trial)
 
     def _enter(self, trial: TrialView) -> None:
-        entrant = entrant_of(trial, self._rungs.steps)
+        entrant = entrant_of(trial, self._rungs)
         if entrant is None:
             self._rungs.remove(trial.number)
         else:
@@ -178,6 +178,6 @@ class Pausing(Pruning):
 def pruning_for(context: Context, attempts: Attempts, may_ask: Callable[[], bool]) -> Pruning:
     """Return what a study file's ``pruner`` asks for."""
     settings = context.study.spec.pruner
-    if settings.pause:
+    if settings.pauses:
         return Pausing(context, attempts, may_ask)
     return DryRun(context, attempts) if settings.dry_run else Pruning(context, attempts)

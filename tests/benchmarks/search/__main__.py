@@ -60,14 +60,14 @@ def _replay(table: Table, options: argparse.Namespace) -> int:
         )
     trials = full_trials(table)
     budget = 2 * trials * table.spec.env_steps_per_trial
-    target = target_score(table, trials)
-    _describe(table, trials, target, budget, options.repetitions)
+    targets = [target_score(World(table, repetition, budget), trials) for repetition in range(options.repetitions)]
+    _describe(table, trials, targets, budget)
     rows: list[Figures] = []
     for search in searches():
         worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
-        rows.append(_figures(search.name, [(world, search.play(world)) for world in worlds], target, rows))
+        rows.append(_figures(search.name, [(world, search.play(world)) for world in worlds], targets, rows))
     if options.ray:
-        _ray(table, min(options.ray_repetitions, options.repetitions), budget, target, rows)
+        _ray(table, targets[: options.ray_repetitions], budget, rows)
     print(f"\n{promises(rows)}")
     if table.missing:
         print("The table is PARTIAL, so nothing is settled. Go on with: python -m tests.benchmarks.search.record")
@@ -101,7 +101,7 @@ def promises(rows: Sequence[Figures]) -> str:
     return "\n".join([*lines, f"Fewest env steps of ours: {best.name.removeprefix(OURS)}."])
 
 
-def _describe(table: Table, trials: int, target: float, budget: int, repetitions: int) -> None:
+def _describe(table: Table, trials: int, targets: Sequence[float], budget: int) -> None:
     correlations = rank_correlations(table)
     scores = sorted(table.known[n, seed].score or 0.0 for n in table.complete for seed in table.seeds)
     print(f"scores {scores[0]:.3f} to {scores[-1]:.3f}, median {scores[len(scores) // 2]:.3f}")
@@ -111,16 +111,18 @@ def _describe(table: Table, trials: int, target: float, budget: int, repetitions
         + f"; one seed against the other (Pearson): {seed_correlation(table):.2f}"
     )
     print(
-        f"target {target:.3f}: what {trials} full random trials know in half of all orders; "
-        f"budget {budget / 1e6:g}M env steps; {repetitions} repetitions"
+        f"target {min(targets):.3f} to {max(targets):.3f}: what {trials} full random trials know in half of all orders "
+        f"with a repetition's seeds; budget {budget / 1e6:g}M env steps; {len(targets)} repetitions"
     )
     shares = "".join(f"{f'at {share:.0%}':>8}" for share in SHARES)
     print(f"\n  {'search':<37}{'env steps to the target':>24}{'of random':>19}{'reached':>9}{shares}", end="")
     print(f"{'lost':>7}{'regret':>8}{'begun':>7}")
 
 
-def _figures(name: str, played: Sequence[tuple[World, Played]], target: float, before: Sequence[Figures]) -> Figures:
-    row = figures_of(name, played, target)
+def _figures(
+    name: str, played: Sequence[tuple[World, Played]], targets: Sequence[float], before: Sequence[Figures]
+) -> Figures:
+    row = figures_of(name, played, targets)
     steps = row.interval
     ratio = ratio_of(row.steps, (before[0] if before else row).steps[: len(row.steps)])
     median = f"{steps.median / 1e6:.1f}M [{steps.low / 1e6:.1f}, {steps.high / 1e6:.1f}]"
@@ -131,18 +133,18 @@ def _figures(name: str, played: Sequence[tuple[World, Played]], target: float, b
     return row
 
 
-def _ray(table: Table, repetitions: int, budget: int, target: float, rows: list[Figures]) -> None:
+def _ray(table: Table, targets: Sequence[float], budget: int, rows: list[Figures]) -> None:
     from tests.benchmarks.search.ray_tune import NAME, RayMissingError, play_ray
 
-    worlds = [World(table, repetition, budget) for repetition in range(repetitions)]
+    worlds = [World(table, repetition, budget) for repetition in range(len(targets))]
     try:
         played = play_ray(worlds)
     except RayMissingError as error:
         print(f"  {NAME:<37} left out: {error}")
         return
-    rows.append(_figures(NAME, list(zip(worlds, played, strict=True)), target, rows))
-    if repetitions != len(rows[0].steps):
-        print(f"  ({repetitions} repetitions of Ray's; its share is of random's same ones)")
+    rows.append(_figures(NAME, list(zip(worlds, played, strict=True)), targets, rows))
+    if len(targets) != len(rows[0].steps):
+        print(f"  ({len(targets)} repetitions of Ray's; its share is of random's same ones)")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -51,36 +51,35 @@ class Figures:
         return interval_of(self.steps)
 
 
-def target_score(table: Table, trials: int) -> float:
+def target_score(world: World, trials: int) -> float:
     """Return the score that random search knows after so many full trainings, in half of all random orders.
 
     Args:
-        table: The recorded trainings.
-        trials: Trainings to their end, each of another configuration and with a random one of its seeds.
+        world: A repetition; with the seeds of another one, other scores can be reached.
+        trials: Trainings to their end, each of another configuration.
     """
-    scores = np.array([[table.known[n, seed].score or 0.0 for seed in table.seeds] for n in table.complete])
+    scores = np.array([training.score or 0.0 for training in world.trainings.values()])
     rng = np.random.default_rng(0)
-    best = []
-    for _ in range(ORDERS):
-        chosen = rng.permutation(len(scores))[:trials]
-        best.append(float(scores[chosen, rng.integers(len(table.seeds), size=len(chosen))].max()))
+    best = [float(rng.permutation(scores)[:trials].max()) for _ in range(ORDERS)]
     # One that a training has, and no mean of two: it has to be reached.
     return statistics.median_low(best)
 
 
-def figures_of(name: str, played: Sequence[tuple[World, Played]], target: float) -> Figures:
+def figures_of(name: str, played: Sequence[tuple[World, Played]], targets: Sequence[float]) -> Figures:
     """Return a row.
 
     Args:
         name: Of the search.
         played: Its repetitions.
-        target: The score to be reached.
+        targets: The score to be reached in each.
     """
     lost = [_winner_lost(world, one) for world, one in played]
     return Figures(
         name=name,
-        steps=tuple(steps_to(one, target, world.budget) for world, one in played),
-        reached=statistics.fmean(best_known(one, world.budget) >= target for world, one in played),
+        steps=tuple(steps_to(one, target, world.budget) for (world, one), target in zip(played, targets, strict=True)),
+        reached=statistics.fmean(
+            best_known(one, world.budget) >= target for (world, one), target in zip(played, targets, strict=True)
+        ),
         scores=tuple(
             statistics.median(best_known(one, share * world.budget) for world, one in played) for share in SHARES
         ),

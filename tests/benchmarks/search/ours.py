@@ -11,7 +11,7 @@ from tests.benchmarks.search.world import Ended, Played, World
 from vbot_campaign.spec.study import PrunerSettings, SamplerSettings, StudySpec
 from vbot_campaign.study import samplers
 from vbot_campaign.study.attributes import RUNG
-from vbot_campaign.study.halving import rungs_of, scores_at
+from vbot_campaign.study.halving import rungs_of
 from vbot_campaign.study.pruners import build_pruner, prune_reason
 from vbot_campaign.study.snapshot import RungView
 
@@ -26,7 +26,7 @@ def play_ours(world: World, sampler: SamplerSettings, pruner: PrunerSettings) ->
     """
     seeded = sampler.model_copy(update={"seed": world.repetition})
     spec = world.table.spec.model_copy(update={"sampler": seeded, "pruner": pruner})
-    search = _Pausing(world, spec) if pruner.pause else _Search(world, spec)
+    search = _Pausing(world, spec) if pruner.pauses else _Search(world, spec)
     while world.has_more:
         search.train(search.ask())
         search.go_on()
@@ -112,7 +112,7 @@ class _Pausing(_Search):
         for step, score in self._world.play(self.configuration(trial), begin=self._trained.get(trial, 0)):
             self._trained[trial] = step
             self.report(trial, step, score)
-            scores = scores_at(self._rungs.steps, self.frozen(trial).intermediate_values)
+            scores = self._rungs.scores(self.frozen(trial).intermediate_values)
             self._rungs.put(replace(self._rungs.entrant(trial), scores=scores))
             if self._is_paused(trial):
                 self._stopped.add(self.configuration(trial))

@@ -40,6 +40,7 @@ def searches() -> list[Search]:
         PrunerSettings(name="noise_aware"),
         PrunerSettings(name="successive_halving"),
         PrunerSettings(name="successive_halving", pause=True),
+        PrunerSettings(name="rungs"),
     ]
     return [
         Search(RANDOM, _ours(SamplerSettings(name="random"), PrunerSettings(name="none"))),
@@ -47,10 +48,7 @@ def searches() -> list[Search]:
         Search("Optuna: TPE, hyperband", lambda world: play_optuna(world, _hyperband(world))),
         Search(DEFAULT, _ours(sampler, pruner)),
         *(Search(_name(sampler, other), _ours(sampler, other)) for other in ours if other != pruner),
-        Search(
-            _name(SamplerSettings(name="random"), PrunerSettings(name="noise_aware")),
-            _ours(SamplerSettings(name="random"), PrunerSettings(name="noise_aware")),
-        ),
+        Search(_name(SamplerSettings(name="random"), pruner), _ours(SamplerSettings(name="random"), pruner)),
     ]
 
 
