@@ -31,7 +31,7 @@ _SMALL = (
     ("env_steps_per_trial: 16_000_000", "env_steps_per_trial: 30_000"),
     ("  trials: 40", "  trials: 2"),
     ("num_envs: 1024", "num_envs: 64"),
-    ("pruner: {name: hyperband", "pruner: {name: none"),
+    ("pruner: {name: rungs", "pruner: {name: none"),
     ("report_points: 30", "report_points: 10"),
 )
 

@@ -107,6 +107,15 @@ def test_a_small_study_lets_the_best_go_on_when_no_more_trials_come():
     assert rungs([0.5, 0.6], paused=(0, 1)).promotable(last=True) == [1]
 
 
+def test_as_many_go_on_in_the_end_as_are_to_be_confirmed():
+    study = study_spec(pruner={}, report_points=20, confirm={"top": 3})
+    board = rungs_of(study)
+    for trial, score in enumerate(SCORES[:4]):
+        board.put(Entrant(trial, ((4500, score), (12_000, score)), passed=1, paused=True))
+    assert board.promotable(last=False) == [1]
+    assert board.promotable(last=True) == [1, 2, 0]
+
+
 def test_a_paused_trial_may_go_on_when_more_have_come():
     assert rungs(SCORES[:2], paused=(0, 1)).promotable(last=False) == []
     assert rungs(SCORES[:3], paused=(0, 1, 2)).promotable(last=False) == [1]

@@ -8,8 +8,8 @@ may as well say where its rungs lie and how many go on at each; then the median 
 Two things are our own:
 
 * a trial that is among the best when it comes to a rung goes on at once, in the worker that it has;
-* when no more trials may be asked, the best of each rung may go on where too few came there, so that a small
-  study has a complete trial too.
+* when no more trials may be asked, the best of each rung may go on where too few came there, so that a small study has
+  a complete trial too, and as many as are to be confirmed.
 
 What is decided depends on the scores at the rungs and on the order in which the trials came there, never on when
 somebody looked: a trial that trained on beyond a rung before it was paused is judged by its score at that rung, and
@@ -75,12 +75,14 @@ class Rungs:
         steps: Env steps of the rungs, rising.
         keep: The share that goes on at each.
         smoothing: Points of a curve whose median is its score at a rung.
+        least: How many go on at each when no more trials may be asked.
     """
 
-    def __init__(self, steps: Sequence[int], keep: Sequence[float], smoothing: int = 1) -> None:
+    def __init__(self, steps: Sequence[int], keep: Sequence[float], smoothing: int = 1, least: int = 1) -> None:
         self.steps = tuple(steps)
         self._keep = tuple(keep)
         self._smoothing = smoothing
+        self._least = least
         self._entrants: dict[int, Entrant] = {}
         self._known: dict[bool, dict[int, Standing]] = {}
 
@@ -138,7 +140,7 @@ class Rungs:
         there.sort(key=lambda e: (-_value(e.scores[rung][1]), e.trial))
         places = math.floor(len(there) * self._keep[rung] + 1e-9)
         if last:
-            places = max(1, places)
+            places = max(self._least, places)
         for place, entrant in enumerate(there, start=1):
             if entrant.passed == rung:
                 yield entrant.trial, Standing(rung + 1, *entrant.scores[rung], place, len(there), places)
@@ -153,18 +155,19 @@ def rungs_of(spec: StudySpec) -> Rungs:
     None lies before the first report point. One that only a trial which is trained to its end would come to is none.
     """
     total, pruner = spec.env_steps_per_trial, spec.pruner
+    least = 1 if spec.confirm is None else spec.confirm.top
     first = max(total // spec.report_points, 1)
     last = total * (spec.report_points - 1) // spec.report_points
     if pruner.name == "rungs":
         places = [(max(first, math.ceil(rung.at * total)), rung.keep) for rung in pruner.rungs]
         places = [(step, keep) for step, keep in places if step <= last]
-        return Rungs([step for step, _ in places], [keep for _, keep in places], pruner.smoothing)
+        return Rungs([step for step, _ in places], [keep for _, keep in places], pruner.smoothing, least)
     step, eta = max(math.ceil(pruner.warmup * total), first), pruner.reduction_factor
     steps = []
     while step <= last:
         steps.append(step)
         step *= eta
-    return Rungs(steps, [1 / eta] * len(steps))
+    return Rungs(steps, [1 / eta] * len(steps), least=least)
 
 
 def entrant_of(trial: TrialView, rungs: Rungs) -> Entrant | None:

@@ -19,6 +19,7 @@ from tests.benchmarks.search.figures import (
     Figures,
     beaten_by,
     figures_of,
+    places_of_best,
     rank_correlations,
     ratio_of,
     seed_correlation,
@@ -60,8 +61,9 @@ def _replay(table: Table, options: argparse.Namespace) -> int:
         )
     trials = full_trials(table)
     budget = 2 * trials * table.spec.env_steps_per_trial
-    targets = [target_score(World(table, repetition, budget), trials) for repetition in range(options.repetitions)]
-    _describe(table, trials, targets, budget)
+    worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
+    targets = [target_score(world, trials) for world in worlds]
+    _describe(worlds, trials, targets)
     rows: list[Figures] = []
     for search in searches():
         worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
@@ -101,7 +103,8 @@ def promises(rows: Sequence[Figures]) -> str:
     return "\n".join([*lines, f"Fewest env steps of ours: {best.name.removeprefix(OURS)}."])
 
 
-def _describe(table: Table, trials: int, targets: Sequence[float], budget: int) -> None:
+def _describe(worlds: Sequence[World], trials: int, targets: Sequence[float]) -> None:
+    table, budget = worlds[0].table, worlds[0].budget
     correlations = rank_correlations(table)
     scores = sorted(table.known[n, seed].score or 0.0 for n in table.complete for seed in table.seeds)
     print(f"scores {scores[0]:.3f} to {scores[-1]:.3f}, median {scores[len(scores) // 2]:.3f}")
@@ -109,6 +112,10 @@ def _describe(table: Table, trials: int, targets: Sequence[float], budget: int) 
         "order at a share of the training against the order at its end (Spearman): "
         + ", ".join(f"{share:.0%} {rho:.2f}" for share, rho in correlations.items())
         + f"; one seed against the other (Pearson): {seed_correlation(table):.2f}"
+    )
+    print(
+        "the two best of a repetition are there among the best, in 95 % of all cases: "
+        + ", ".join(f"{share:.0%} {place:.0%}" for share, place in places_of_best(worlds).items())
     )
     print(
         f"target {min(targets):.3f} to {max(targets):.3f}: what {trials} full random trials know in half of all orders "

@@ -11,7 +11,15 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from tests.benchmarks.search.__main__ import main, promises
-from tests.benchmarks.search.figures import Figures, best_known, figures_of, ratio_of, steps_to, target_score
+from tests.benchmarks.search.figures import (
+    Figures,
+    best_known,
+    figures_of,
+    places_of_best,
+    ratio_of,
+    steps_to,
+    target_score,
+)
 from tests.benchmarks.search.nearest import distance, nearest
 from tests.benchmarks.search.optuna_alone import play_optuna
 from tests.benchmarks.search.ours import play_ours
@@ -223,6 +231,13 @@ def test_the_target_is_what_half_of_all_random_orders_know() -> None:
     assert target_score(world, 5) == 0.9
 
 
+def test_how_many_a_pruner_has_to_keep_for_the_two_best_to_stay() -> None:
+    places = places_of_best([World(table(), 0, budget=1000)])
+
+    assert places[1.0] == pytest.approx(2 / 6, abs=0.02), "whole curves say it"
+    assert places[0.1] == 1.0, "nothing is known of any"
+
+
 def test_the_ratio_of_two_rows_has_an_interval() -> None:
     ratio = ratio_of([1.0, 2.0, 3.0], [10.0, 20.0, 30.0])
 
@@ -256,10 +271,10 @@ def test_one_command_prints_all_rows_and_says_that_a_table_is_partial(
 
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("toy: a PARTIAL table: 6 of 7 configurations x 1 seeds are trained")
-    assert "target 0." in lines[3]
-    assert "what 2 full random trials know in half of all orders with" in lines[3]
-    assert "budget 0.0016M env steps" in lines[3]
-    assert [line[2:39].strip() for line in lines[6 : 6 + len(searches())]] == [row.name for row in searches()]
+    assert "target 0." in lines[4]
+    assert "what 2 full random trials know in half of all orders with" in lines[4]
+    assert "budget 0.0016M env steps" in lines[4]
+    assert [line[2:39].strip() for line in lines[7 : 7 + len(searches())]] == [row.name for row in searches()]
     assert lines[-1].startswith("The table is PARTIAL, so nothing is settled.")
 
 
