@@ -52,19 +52,15 @@ class PrunerAudit:
         return self.best_recorded - (self.best or 0.0)
 
 
-def audit_pruners(
-    snapshot: StudySnapshot, pruners: Sequence[str] = PRUNERS, pausing: Sequence[str] = PAUSING
-) -> list[PrunerAudit]:
-    """Replay the curves of a study's finished trials under other pruners.
+def audit_pruners(snapshot: StudySnapshot) -> list[PrunerAudit]:
+    """Replay the curves of a study's finished trials under other pruners, each with the study's own settings.
 
-    Those that pause are replayed on one slot. Where the study's pruner is on a dry run, what it noted
-    comes last. The trials are replayed one after the other, in the order of their numbers. A trial that was pruned is
-    known as far as it went: a pruner that would have let it go on is not charged for the rest.
+    Those that pause are replayed on one slot. Where the study's pruner is on a dry run, what it noted comes last. The
+    trials are replayed one after the other, in the order of their numbers. A trial that was pruned is known as far as
+    it went: a pruner that would have let it go on is not charged for the rest.
 
     Args:
         snapshot: The study.
-        pruners: Names of pruners that stop trials; each gets the study's own settings.
-        pausing: Names of pruners that pause them.
 
     Raises:
         StudyError: No trial is complete: there is nothing to lose.
@@ -76,8 +72,8 @@ def audit_pruners(
             "Wait until one is, or name another study."
         )
     spec = snapshot.spec
-    audits = [_record(name, _stops(_under(spec, name), trials), trials) for name in pruners]
-    audits += [_record(name + PAUSES, _pauses(_under(spec, name), trials), trials) for name in pausing]
+    audits = [_record(name, _stops(_under(spec, name), trials), trials) for name in PRUNERS]
+    audits += [_record(name + PAUSES, _pauses(_under(spec, name), trials), trials) for name in PAUSING]
     if spec.pruner.dry_run:
         noted = {t.number: None if t.would_prune is None else t.would_prune.env_step for t in trials}
         audits.append(_record(spec.pruner.name + DRY_RUN, noted, trials))

@@ -77,12 +77,11 @@ def figures_of(name: str, played: Sequence[tuple[World, Played]], targets: Seque
         targets: The score to be reached in each.
     """
     lost = [_winner_lost(world, one) for world, one in played]
+    aimed = [(one, target, world.budget) for (world, one), target in zip(played, targets, strict=True)]
     return Figures(
         name=name,
-        steps=tuple(steps_to(one, target, world.budget) for (world, one), target in zip(played, targets, strict=True)),
-        reached=statistics.fmean(
-            best_known(one, world.budget) >= target for (world, one), target in zip(played, targets, strict=True)
-        ),
+        steps=tuple(steps_to(one, target, budget) for one, target, budget in aimed),
+        reached=statistics.fmean(best_known(one, budget) >= target for one, target, budget in aimed),
         scores=tuple(
             statistics.median(best_known(one, share * world.budget) for world, one in played) for share in SHARES
         ),
