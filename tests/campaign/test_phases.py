@@ -111,7 +111,9 @@ def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
 def test_a_search_whose_budget_is_used_up_is_confirmed_too_and_killed_in_that_it_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The second trial is cut off by the env steps, and waits for more of them.
+    # The second trial of each study dozes in its middle until it is stopped or killed: the first study's is cut off by
+    # the env steps, however slow the machine, and waits for more of them.
+    monkeypatch.setenv("TOY_PLAN", '{"1": {"1": "doze"}}')
     made = campaign(tmp_path, budget={"env_steps": 45_000}, confirm={"top": 2, "seeds": 2})
     begun = made.start("run", "toy.yaml", "--no-audit")
     wait_for(begun, lambda: len(list(made.runs.study("toy.confirm").trials.glob("*/metrics.jsonl"))) >= 2)
@@ -119,6 +121,7 @@ def test_a_search_whose_budget_is_used_up_is_confirmed_too_and_killed_in_that_it
     before = load_snapshot(made.runs, "toy")
     assert (before.state, before.reason) == ("stopped", "budget of env steps used (45,000)")
     assert [trial.state for trial in before.trials] == [TrialState.COMPLETE, TrialState.WAITING]
+    monkeypatch.delenv("TOY_PLAN")
     monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     printed = made.call("resume", "toy")
     assert "study toy: goes on with its confirmation, study toy.confirm;" in printed
