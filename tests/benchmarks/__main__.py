@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
-from tests.benchmarks import checkpoints, database, environment, overhead, throughput, views
+from tests.benchmarks import audit, checkpoints, database, environment, overhead, throughput, views
 from tests.benchmarks.machine import describe_machine
 from tests.benchmarks.rows import Row, table, verdict
 
@@ -29,6 +29,7 @@ SECTIONS: dict[str, Section] = {
     "overhead": ("Supervisor, a study of short trials on two slots", overhead.measure),
     "database": ("Database, with 50 trials of 30 reports each in it (10 if quick)", database.measure),
     "checkpoint": ("Checkpoint, default environments and networks", checkpoints.measure),
+    "audit": ("Audit of a reward", audit.measure),
     "views": ("Views, of a study of 2,000 trials x 30 points (200 if quick)", views.measure),
 }
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from tests.support.builders import study_spec
 from vbot_campaign.cli import app
@@ -235,16 +233,3 @@ def test_the_command_exits_with_one_when_the_priors_fail(tmp_path: Path) -> None
     assert (passed.exit_code, failed.exit_code) == (0, 1), failed.output
     assert "finishing pays most, from every distance" in passed.output
     assert "alive_bonus" in failed.output
-
-
-def test_an_audit_is_quick_enough_to_stand_before_every_study() -> None:
-    study, threads = load_study(STUDIES / "section001.yaml"), torch.get_num_threads()
-    torch.set_num_threads(1)
-    started = time.process_time()
-
-    audit_study(study)
-
-    # 0.6 s of one core; processor time, because other processes may have the cores.
-    spent = time.process_time() - started
-    torch.set_num_threads(threads)
-    assert spent < 2.0
