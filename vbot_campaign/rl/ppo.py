@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vbot_campaign.rl.adam import EagerAdam
 from vbot_campaign.rl.captured_update import Capture, CapturedUpdate, capture_cuda_graph
 from vbot_campaign.rl.divergence import require_finite
 from vbot_campaign.rl.policy import ActorCritic
@@ -171,7 +172,7 @@ class PpoUpdate:
         self.schedule = LearningRateSchedule(settings, iterations * settings.learning_epochs, device)
         # Adam's kernel reads float32 on a GPU; on a CPU it takes the number as it is.
         rate = self.schedule.rate.to(torch.float32 if self._on_gpu else torch.float64, copy=True)
-        self.optimizer = torch.optim.Adam(policy.parameters(), lr=rate, eps=1e-8, fused=True)
+        self.optimizer = EagerAdam(policy.parameters(), lr=rate, eps=1e-8, fused=True)
         self._parameters = list(policy.parameters())
         self.capture = capture or (capture_cuda_graph if self._on_gpu else None)
         """See the argument; None switches it off."""
