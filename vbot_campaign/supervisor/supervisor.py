@@ -438,7 +438,8 @@ class Supervisor:
 
     def _attend_all(self) -> None:
         now = self._clock()
-        seconds, self._attended = min(now - self._attended, LONGEST_ROUND_S), now
+        longest = min(LONGEST_ROUND_S, self._spec.workers.watchdog_s / 3)  # one round alone never calls it a hang
+        seconds, self._attended = min(now - self._attended, longest), now
         for worker in list(self._state.workers.values()):
             worker.silent_s += seconds if worker.process.is_seen else 0.0
             with self._company.losing():
