@@ -145,8 +145,7 @@ def test_a_gate_where_less_is_better(paths: CampaignPaths, toy: ToySettings) -> 
 def test_a_training_that_ends_too_early_is_not_asked(
     paths: CampaignPaths, toy: ToySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TOY_PLAN", json.dumps({"0": {"*": "collapse"}}))
-    toy(iteration_s=0.05)
+    monkeypatch.setenv("TOY_PLAN", json.dumps({"0": {"*": "collapse held"}}))
     near = {"stage": "near", "train": {"env_steps": 100_000}, "gate": {**NEAR["gate"], "min_env_steps": 99_000}}
 
     outcome = run(paths, stages=[near], alerts={"collapse": {"drop": 0.3, "stop": True}}, report_points=50)
@@ -231,11 +230,20 @@ def test_a_stage_may_start_from_a_file_beside_the_plan(paths: CampaignPaths, toy
 # --- budgets --------------------------------------------------------------------------------------------------------
 
 
-def test_a_budget_that_ends_in_a_training_leaves_it_to_be_resumed(paths: CampaignPaths, toy: ToySettings) -> None:
-    toy(iteration_s=0.15)
-    near = {"stage": "near", "train": {"env_steps": 60_000}}  # nine seconds
+def test_a_budget_that_ends_in_a_training_leaves_it_to_be_resumed(
+    paths: CampaignPaths, toy: ToySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It dozes in its middle until it is stopped. The clock stands still until it has reported and then jumps over the
+    # end of the budget, so that this comes neither too early nor too late on a slow machine.
+    monkeypatch.setenv("TOY_PLAN", '{"0": {"1": "doze"}}')
+    near = {"stage": "near", "train": {"env_steps": 60_000}}
+    done: list[str] = []
+    slow = {
+        "clock": lambda: 5.0 if "reported" in done else 0.0,
+        "progress": lambda decision: done.append(decision.action),
+    }
 
-    outcome = run(paths, stages=[near], budget={"hours": 3 / 3600})
+    outcome = run(paths, stages=[near], budget={"hours": 3 / 3600}, more=slow)
 
     assert (outcome.state, outcome.exit_code) == ("stopped", 0)
     assert outcome.reason.startswith("the plan's budget is used (0.000833333 h); go on with --budget-hours")

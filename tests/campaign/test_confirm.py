@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from tests.support import toy_study
 from tests.support.builders import cpu_slots, study_spec
+from tests.support.sharing import kill_all
 from vbot_campaign import fs
 from vbot_campaign.campaign.confirm import Confirmed, begun_with, confirm_study, confirmation
 from vbot_campaign.campaign.derived import derived_name
@@ -139,20 +140,16 @@ def test_it_is_begun_in_one_way_only_and_goes_on_with_more_seeds(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("made", [2, 8])
 def test_killed_in_the_middle_it_ends_as_undisturbed(tmp_path, undisturbed, made, monkeypatch):
-    monkeypatch.setenv("TOY_ITERATION_S", "0.02")
+    monkeypatch.setenv("TOY_PLAN", json.dumps({str(made - 1): {"1": "doze"}}))  # in its middle, until it is killed
     paths = searched(tmp_path)
     begun = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(paths.root)], env={**os.environ, "PYTHONPATH": str(Path.cwd())}
     )
     toy_study.wait_until(lambda: len(list(paths.study("toy.confirm").trials.glob("*/metrics.jsonl"))) >= made)
-    victims = [*psutil.Process(begun.pid).children(recursive=True), psutil.Process(begun.pid)]
-    for victim in victims:
-        victim.kill()
-    begun.communicate()
+    kill_all(begun)
     left = confirmation(paths, "toy")
     assert left is not None
     assert left.winner is None
-    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     assert confirm(paths) == undisturbed[1]
     assert [trial.queued for trial in load_snapshot(paths, "toy.confirm").trials] == [
         trial.queued for trial in load_snapshot(undisturbed[0], "toy.confirm").trials

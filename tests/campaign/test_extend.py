@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 
 from tests.support import toy_study
 from tests.support.builders import cpu_slots
 from tests.support.campaign import ITERATION, stable_lines, tiny_study
+from tests.support.sharing import kill_all
 from vbot_campaign import fs
 from vbot_campaign.campaign.extend import extend_study
 from vbot_campaign.errors import CheckpointCorruptError, StudyError
@@ -29,6 +29,8 @@ from vbot_campaign.supervisor import Outcome, run_study
 
 INTERVAL = 7
 """Iterations between two checkpoints of the tiny study."""
+WHOLE = 6
+"""Intervals of a long training; one that is killed after three of them is far from its end."""
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +74,7 @@ def train(root: Path, intervals: int, schedule: str = "none") -> CampaignPaths:
     return paths
 
 
-def extend_tiny(paths: CampaignPaths, intervals: int = 4, **more: Any) -> TrialPaths:
+def extend_tiny(paths: CampaignPaths, intervals: int = WHOLE, **more: Any) -> TrialPaths:
     steps = intervals * INTERVAL * ITERATION
     outcome = extend_study(paths, "tiny", trials=[0], env_steps=steps, slots=cpu_slots(1), **more)
     (trial,) = outcome.snapshot.trials
@@ -88,8 +90,8 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> CampaignPaths:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> TrialPaths:
-    """Four intervals that were never stopped."""
-    paths = train(tmp_path_factory.mktemp("whole"), 4)
+    """A long training that was never stopped."""
+    paths = train(tmp_path_factory.mktemp("whole"), WHOLE)
     return folder(paths, "tiny", load_snapshot(paths, "tiny").trials[0])
 
 
@@ -105,12 +107,12 @@ def progress(trial: TrialPaths) -> list[dict[str, Any]]:
     return [line for line in stable_lines(trial) if line["kind"] == "progress"]
 
 
-def assert_same_second_half(extended: TrialPaths, whole: TrialPaths) -> None:
+def assert_same_rest(extended: TrialPaths, whole: TrialPaths) -> None:
     wanted = progress(whole)[2 * INTERVAL :]
-    assert [line["iteration"] for line in progress(extended)] == list(range(2 * INTERVAL + 1, 4 * INTERVAL + 1))
+    assert [line["iteration"] for line in progress(extended)] == list(range(2 * INTERVAL + 1, WHOLE * INTERVAL + 1))
     for ours, theirs in zip(progress(extended), wanted, strict=True):
         assert ours == theirs
-    files = [torch.load(t.checkpoint(4 * INTERVAL * ITERATION), weights_only=True) for t in (extended, whole)]
+    files = [torch.load(t.checkpoint(WHOLE * INTERVAL * ITERATION), weights_only=True) for t in (extended, whole)]
     for name, tensor in files[0]["policy"].items():
         assert torch.equal(tensor, files[1]["policy"][name]), name
 
@@ -118,20 +120,20 @@ def assert_same_second_half(extended: TrialPaths, whole: TrialPaths) -> None:
 def test_an_extension_equals_a_training_that_was_never_stopped(tmp_path, short, whole):
     paths = copied(short, tmp_path)
     extended = extend_tiny(paths)
-    assert_same_second_half(extended, whole)
+    assert_same_rest(extended, whole)
     final = [line for line in stable_lines(extended) if line["kind"] == "evaluation"]
     last = next(line for line in stable_lines(whole) if line["kind"] == "evaluation")
     assert final[0] == last, "the evaluation at the end too"
     lines = fs.read_lines(extended.checkpoint_log)
     assert lines[0]["env_steps"] == 2 * INTERVAL * ITERATION
     assert lines[0]["attempt"] == 0, "the first line is the copy's"
-    assert load_snapshot(paths, "tiny.extend").env_steps_used == 2 * INTERVAL * ITERATION
+    assert load_snapshot(paths, "tiny.extend").env_steps_used == (WHOLE - 2) * INTERVAL * ITERATION
 
 
 @pytest.mark.slow
 def test_killed_in_the_middle_and_resumed_it_is_the_same(tmp_path, short, whole):
     paths = copied(short, tmp_path)
-    command = [sys.executable, "-c", DRIVER, str(paths.root), str(4 * INTERVAL * ITERATION)]
+    command = [sys.executable, "-c", DRIVER, str(paths.root), str(WHOLE * INTERVAL * ITERATION)]
     begun = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
     trials = paths.study("tiny.extend").trials
 
@@ -139,12 +141,10 @@ def test_killed_in_the_middle_and_resumed_it_is_the_same(tmp_path, short, whole)
         logs = list(trials.glob("*/metrics.jsonl"))
         return max((line.get("iteration", 0) for log in logs for line in fs.read_lines(log)), default=0)
 
-    toy_study.wait_until(lambda: iteration() >= 3 * INTERVAL, timeout_s=240)
-    for victim in [*psutil.Process(begun.pid).children(recursive=True), psutil.Process(begun.pid)]:
-        victim.kill()
-    begun.communicate()
+    toy_study.wait_until(lambda: iteration() >= 3 * INTERVAL, timeout_s=300)
+    kill_all(begun)
     extended = extend_tiny(paths)
-    assert_same_second_half(extended, whole)
+    assert_same_rest(extended, whole)
     attempts = load_snapshot(paths, "tiny.extend").trials[0].attempts
     assert len(attempts) == 2
     assert attempts[0].first_env_step == 2 * INTERVAL * ITERATION
@@ -227,8 +227,7 @@ def test_the_budget_of_env_steps_counts_new_ones_only(tmp_path):
 
 def test_a_collapse_ends_a_training_where_that_is_asked_for(tmp_path, searched, monkeypatch):
     paths = copied(searched, tmp_path)
-    monkeypatch.setenv("TOY_PLAN", '{"0": {"*": "collapse"}}')
-    monkeypatch.setenv("TOY_ITERATION_S", "0.05")
+    monkeypatch.setenv("TOY_PLAN", '{"0": {"*": "collapse held"}}')
     (trial,) = extend(paths, [0], env_steps=150_000, stop_on_collapse=True).snapshot.trials
     assert trial.state is TrialState.PRUNED
     assert trial.reason.startswith("collapse")

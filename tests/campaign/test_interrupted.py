@@ -6,9 +6,9 @@ import random
 import signal
 import time
 
-import psutil
 import pytest
 
+from tests.support.sharing import kill_family
 from tests.support.toy_campaign import NEAR, ToySettings, result, resume, run, start, state_of, trials_of
 from tests.support.toy_study import wait_until
 from vbot_campaign.campaign.plans import stop_campaign
@@ -23,11 +23,12 @@ CONFIRMED = {**NEAR, "confirm": {"top": 2, "seeds": 1}}
 def begin(paths: CampaignPaths) -> None:
     """Wait for the first life of a campaign to be killed right after it was stored."""
     process = start(paths, {}, die_before_save=1)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, output
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # it starts a dozen processes one after the other
 def test_killed_after_every_step_it_ends_with_the_same_result(paths: CampaignPaths, toy: ToySettings) -> None:
     toy(GATES)
     undisturbed = CampaignPaths(paths.root.with_name("undisturbed"))
@@ -38,7 +39,7 @@ def test_killed_after_every_step_it_ends_with_the_same_result(paths: CampaignPat
     lives = 1
     while state_of(paths).word != "finished":
         process = start(paths, None, die_before_save=3)
-        output, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode in (0, -signal.SIGKILL), output
         assert lives < 15, output
         lives += 1
@@ -62,9 +63,10 @@ def test_killed_at_random_with_its_workers_it_ends_with_the_same_result(paths: C
         if process.poll() is not None:
             process.communicate()
             break
-        family = [process, *psutil.Process(process.pid).children(recursive=True)]
-        for victim in family if generator.random() < 0.5 else family[:1]:  # its workers too, or only itself
-            victim.kill()
+        if generator.random() < 0.5:
+            kill_family(process)
+        else:
+            process.kill()  # its workers live on
         process.communicate()
         killed += 1
     run(paths, **stages)
@@ -87,7 +89,7 @@ def test_stopped_it_leaves_checkpoints_and_can_be_resumed(paths: CampaignPaths, 
         stop_campaign(paths, "toy")
     else:
         process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, output
     state = state_of(paths)
@@ -103,12 +105,12 @@ def test_stopped_it_leaves_checkpoints_and_can_be_resumed(paths: CampaignPaths, 
 
 
 def test_stopped_while_the_gate_is_asked_it_asks_again(paths: CampaignPaths, toy: ToySettings, monkeypatch) -> None:
-    monkeypatch.setenv("TOY_GATE_S", "60")
+    monkeypatch.setenv("TOY_GATE_S", "600")
     process = start(paths, {"stages": [{**NEAR, "search": None}]})
     wait_until(lambda: len(toy.evaluated()) == 1)
 
     stop_campaign(paths, "toy")
-    output, _ = process.communicate(timeout=50)
+    output, _ = process.communicate(timeout=300)
 
     assert process.returncode == 0, output
     assert state_of(paths).stage("near").tries[0].gate is None
@@ -119,7 +121,7 @@ def test_stopped_while_the_gate_is_asked_it_asks_again(paths: CampaignPaths, toy
 
 def test_one_whose_process_died_shows_as_stopped(paths: CampaignPaths, toy: ToySettings) -> None:
     process = start(paths, {}, die_before_save=2)
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     view = read_campaign(paths, "toy")
     assert (view.state, view.reason, view.pid) == ("stopped", "whoever ran it has died", None)
 

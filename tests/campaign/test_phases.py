@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -77,15 +78,19 @@ def one_line(text: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["toy", "toy.confirm"])
+@pytest.mark.parametrize(("study", "trial"), [("toy", 1), ("toy.confirm", 3)])
 def test_killed_in_the_search_or_the_confirmation_resume_ends_as_undisturbed(
-    tmp_path: Path, undisturbed: tuple[Campaign, str], study: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: tuple[Campaign, str], study: str, trial: int
 ) -> None:
+    # One trial dozes until it is killed: of the search, or of the confirmation alone, as the search has none of its
+    # number.
+    monkeypatch.setenv("TOY_PLAN", json.dumps({str(trial): {"1": "doze"}}))
     made = campaign(tmp_path)
     begun = made.start("run", "toy.yaml", "--no-audit")
     trials = made.runs.study(study).trials
-    wait_for(begun, lambda: len(list(trials.glob("*/metrics.jsonl"))) >= 2)
+    wait_for(begun, lambda: len(list(trials.glob("*/metrics.jsonl"))) > trial)
     kill_everything(begun)
+    monkeypatch.delenv("TOY_PLAN")
     assert confirmed(made) is None
     printed = made.call("resume", "toy")
     assert "toy · confirmation finished" in printed
@@ -104,7 +109,7 @@ def wait_for(process: subprocess.Popen[str], condition: Any) -> None:
         assert process.poll() is None, process.communicate()[0]
         return bool(condition())
 
-    toy_study.wait_until(reached, timeout_s=120)
+    toy_study.wait_until(reached, timeout_s=300)
 
 
 @pytest.mark.slow
@@ -159,17 +164,16 @@ def test_resume_goes_on_with_an_extension_that_was_killed(tmp_path: Path, monkey
     made = campaign(tmp_path, budget={"trials": 2}, confirm={"top": 1, "seeds": 1})
     monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     made.call("run", "toy.yaml", "--no-audit")
-    monkeypatch.setenv("TOY_ITERATION_S", "0.1")
-    begun = made.start("extend", "toy", "--trials", "0,1", "--env-steps", "60k")
+    monkeypatch.setenv("TOY_PLAN", '{"0": {"1": "doze"}}')  # in its middle, until it is killed
+    begun = made.start("extend", "toy", "--trials", "0,1", "--env-steps", "90k")
     wait_for(begun, lambda: reached(made, 0) >= 40_000)
     kill_everything(begun)
-    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     printed = made.call("resume", "toy")
     assert "study toy: goes on with its extension, study toy.extend; 0 trainings have ended" in printed
     assert "Study toy.extend is finished (all trials have ended): 2 complete." in printed
     close_readers()
     first, second = load_snapshot(made.runs, "toy.extend").trials
-    assert (first.env_steps, second.env_steps) == (60_000, 60_000)
+    assert (first.env_steps, second.env_steps) == (90_000, 90_000)
     assert [attempt.first_env_step >= 35_000 for attempt in first.attempts] == [False, True]
     assert [len(trial.attempts) for name in ("toy", "toy.confirm") for trial in load_snapshot(made.runs, name).trials] \
         == [1, 1, 1]  # fmt: skip
@@ -201,15 +205,16 @@ def test_a_confirmation_that_has_used_its_share_goes_on_with_more(
 
 @pytest.mark.slow
 def test_stop_and_resume_know_which_part_is_meant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TOY_ITERATION_S", "0.1")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
+    # The second training of the confirmation dozes in its middle until it is stopped; the search has one trial only.
+    monkeypatch.setenv("TOY_PLAN", '{"1": {"1": "doze"}}')
     made = campaign(tmp_path, budget={"trials": 1}, confirm={"top": 1, "seeds": 2})
     begun = made.start("run", "toy.yaml", "--no-audit")
-    wait_for(begun, lambda: list(made.runs.study("toy.confirm").trials.glob("*/metrics.jsonl")))
+    wait_for(begun, lambda: len(list(made.runs.study("toy.confirm").trials.glob("*/metrics.jsonl"))) >= 2)
     assert "Asked the supervisor of toy.confirm to stop" in made.call("stop", "toy")
-    printed, _ = begun.communicate(timeout=120)
+    printed, _ = begun.communicate(timeout=300)
     assert begun.returncode == 0, printed
     assert "confirmation stopped" in printed
-    monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     assert "confirmation finished" in made.call("resume", "toy.confirm")
     assert confirmed(made) is not None
 

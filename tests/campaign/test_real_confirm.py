@@ -15,7 +15,7 @@ from vbot_campaign.study import CampaignStudy, load_snapshot, open_storage
 from vbot_campaign.study.snapshot import TrialView
 from vbot_campaign.study.study import close_readers
 
-STEPS = 24 * 512
+STEPS = 36 * 512
 
 
 def searched(campaign: Campaign) -> None:

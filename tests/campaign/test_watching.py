@@ -138,7 +138,9 @@ def test_a_forecast_worked_out_by_hand(paths: CampaignPaths) -> None:
 
 def test_a_probe_measures_every_slot(toy: ToySettings) -> None:
     toy(iteration_s=0.01)
-    measured = probe(plan_spec(), cpu_slots(2), seconds=0.2, command=TOY_COMMAND)
+    # So long that neither worker can come to its end before the other one has begun.
+    endless = plan_spec(stages=[{"stage": "near", "train": {"env_steps": 10_000_000}}])
+    measured = probe(endless, cpu_slots(2), seconds=0.2, command=TOY_COMMAND)
     assert [one.physics for one in measured] == ["mujoco"] * 2
     assert [one.env_steps_per_s for one in measured] == pytest.approx([50_000.0] * 2)
 

@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.chaos import run_alone
+from vbot_campaign.chaos import toy_study
 from vbot_campaign.chaos.campaign import ToyCampaign
 from vbot_campaign.study.study import close_readers
+
+
+@pytest.fixture(scope="session", autouse=True)
+def patient_watchdog() -> Iterator[None]:
+    """Take no worker for hung that only waits for a busy machine: it has three times as long for its start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(toy_study, "WATCHDOG_S", 15.0)  # a round in which one freezes takes two to four times that
+        yield
 
 
 @pytest.fixture(scope="session")

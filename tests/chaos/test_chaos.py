@@ -13,7 +13,7 @@ from vbot_campaign.chaos.schedule import available_kinds
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)
 def test_nothing_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = available_kinds()
     report = Chaos(rounds=len(kinds), seed=1, trials=3, say=print).run()

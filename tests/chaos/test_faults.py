@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from vbot_campaign import fs
+from vbot_campaign.chaos import campaign as chaos_campaign
 from vbot_campaign.chaos import faults
 from vbot_campaign.chaos.campaign import ToyCampaign
 from vbot_campaign.chaos.faults import MissedError, can_strike, strike
@@ -71,7 +72,7 @@ def test_mirrors_are_removed_one_or_all(copied: ToyCampaign) -> None:
 def test_the_database_is_locked_for_others_and_then_free(tmp_path: Path) -> None:
     path = tmp_path / "campaign.db"
     sqlite3.connect(path).execute("CREATE TABLE t (x)").connection.close()
-    command = [sys.executable, "-m", "vbot_campaign.chaos.lock_holder", str(path), "1.0"]
+    command = [sys.executable, "-m", "vbot_campaign.chaos.lock_holder", str(path), "5.0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"locked\n"
@@ -118,7 +119,10 @@ def test_what_has_gone_cannot_be_hit(copied: ToyCampaign) -> None:
         strike(copied, planned(Kind.WORKER_KILLED))
 
 
-def test_killing_ends_what_works_in_the_folder_and_nothing_else(tmp_path: Path) -> None:
+def test_killing_ends_what_works_in_the_folder_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chaos_campaign, "GONE_S", 600.0)  # longer than it may take, and may be slow all the same
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -130,7 +134,7 @@ def test_killing_ends_what_works_in_the_folder_and_nothing_else(tmp_path: Path) 
             process.stdout.readline()
         started = time.monotonic()
         ToyCampaign(here).kill_all()
-        assert time.monotonic() - started < 30
-        assert inside.wait(timeout=30) < 0
+        assert time.monotonic() - started < 300
+        assert inside.wait(timeout=240) < 0
         assert outside.poll() is None
         outside.kill()

@@ -124,7 +124,7 @@ def end(process: subprocess.Popen[str]) -> None:
     """End what is left of a job, as Slurm does when its script has ended."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(240)
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_a_ray_that_does_not_come_up_is_said(queue: Queue) -> None:
 
 def test_a_signal_before_the_study_has_begun_only_puts_the_job_back(queue: Queue) -> None:
     job = Job(queue, 8)
-    script = job.start("x.yaml", "x", UP_AFTER="40", VBOT_RAY_PAUSE_S="0.1")
+    script = job.start("x.yaml", "x", UP_AFTER="100000", VBOT_RAY_TRIES="100000", VBOT_RAY_PAUSE_S="0.1")
     try:
         queue.wait_for(lambda: job.log.count("ray status") > 2)
         script.send_signal(signal.SIGTERM)

@@ -21,7 +21,7 @@ from vbot_campaign.study.training import trial_training
 from vbot_campaign.supervisor.launcher import LocalLauncher, Order
 from vbot_campaign.supervisor.process import Exit
 
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
 LONG = 0.5
 """Seconds of an iteration in a training that is to be interrupted; 30 of them are a training."""
 
@@ -45,7 +45,11 @@ def make_launcher(request):
         launcher.close()
     if request.param == "ray":
         # Whatever was over is no more when its launcher has been closed; else it would keep its CPU for good.
-        assert request.getfixturevalue("ray_cluster").actors() == []
+        # That Ray still names an actor for a moment after its end is no matter.
+        cluster, deadline = request.getfixturevalue("ray_cluster"), time.monotonic() + TIMEOUT_S
+        while left := cluster.actors():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
 
 
 @pytest.fixture

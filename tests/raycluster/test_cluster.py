@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
 import time
 
 import psutil
@@ -33,16 +33,35 @@ def resume(paths, cluster, iteration_s=0.01):
     return resume_study(paths, "toy", worker_command=toy(iteration_s), poll_s=0.05, launcher=launcher)
 
 
+@contextlib.contextmanager
+def two_trials(paths, cluster):
+    """Run a study of two trials in the block; a supervisor that is left at its end is killed."""
+    supervisor = start(paths, cluster.address, 0.4, budget={"trials": 2})
+    try:
+        yield supervisor
+    finally:
+        supervisor.kill()
+        supervisor.wait(240)
+
+
+def both_placed(paths):
+    """Tell whether it is known where the workers of both trials run: that comes a while after their attempts."""
+    found = attempts(paths)
+    return len(found) == 2 and all(attempt.pid for attempt in found)
+
+
 def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_another(paths, ray_cluster):
-    supervisor = start(paths, ray_cluster.address, 0.4, budget={"trials": 2})
-    wait_until(lambda: checkpoints(paths, 0) >= 1 and len(attempts(paths)) == 2, 120)
-    [victim, other] = attempts(paths)
-    ray_cluster.kill_node_of(victim.pid)
-    # What Ray loses with a node is ended, not left behind.
-    wait_until(lambda: not process_alive(victim.pid, victim.pid_started), 60)
-    wait_until(lambda: len(load_snapshot(paths, "toy").trials[0].attempts) == 2, 120)
-    ray_cluster.add_node()
-    assert supervisor.wait(300) == 0
+    with two_trials(paths, ray_cluster) as supervisor:
+        wait_until(lambda: checkpoints(paths, 0) >= 1 and both_placed(paths), 300)
+        [victim, other] = attempts(paths)
+        try:
+            ray_cluster.kill_node_of(victim.pid)
+            # What Ray loses with a node is ended, not left behind.
+            wait_until(lambda: not process_alive(victim.pid, victim.pid_started), 300)
+            wait_until(lambda: len(load_snapshot(paths, "toy").trials[0].attempts) == 2, 300)
+        finally:
+            ray_cluster.add_node()
+        assert supervisor.wait(300) == 0
     snapshot = load_snapshot(paths, "toy")
     assert [trial.state for trial in snapshot.trials] == [COMPLETE] * 2
     first, second = snapshot.trials[0].attempts
@@ -57,10 +76,9 @@ def test_a_trial_whose_node_dies_goes_on_from_its_checkpoint_on_another(paths, r
 
 
 def test_a_supervisor_that_is_killed_finds_its_workers_and_nothing_is_trained_twice(paths, ray_cluster):
-    supervisor = start(paths, ray_cluster.address, 0.4, budget={"trials": 2})
-    wait_until(lambda: checkpoints(paths, 0) >= 1 and checkpoints(paths, 1) >= 1, 120)
-    supervisor.send_signal(signal.SIGKILL)
-    supervisor.wait()
+    with two_trials(paths, ray_cluster) as supervisor:
+        wait_until(lambda: checkpoints(paths, 0) >= 1 and checkpoints(paths, 1) >= 1 and both_placed(paths), 300)
+        supervisor.kill()
     before = attempts(paths)
     assert all(process_alive(attempt.pid, attempt.pid_started) for attempt in before)
     time.sleep(2)  # they train on meanwhile

@@ -8,7 +8,7 @@ from tests.support.service import queue_in, write_plan
 from vbot_campaign.spec.settings import SETTINGS_VARIABLE
 from vbot_campaign.study.study import load_snapshot, study_names
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def test_the_queue_a_plan_a_confirmation_and_an_extension_train_on_the_cluster(tmp_path, ray_cluster):

@@ -140,7 +140,7 @@ def hosts() -> Iterator[Hosts]:
             yield hosts
     finally:
         for service in services:
-            service.process.wait(30)
+            service.process.wait(240)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -151,7 +151,7 @@ def paths(tmp_path):
 
 @contextlib.contextmanager
 def two_trials(paths, hosts, iteration_s):
-    """Run a study of two trials in the block, which begins when both have a checkpoint."""
+    """Run a study of two trials in the block, which begins when both have a checkpoint and it is known where."""
     supervisor = start(
         paths,
         hosts.address,
@@ -162,11 +162,12 @@ def two_trials(paths, hosts, iteration_s):
         workers={"num_envs": 100, "slots": 2, "watchdog_s": WATCHDOG_S},
     )
     try:
-        wait_until(lambda: checkpoints(paths, 0) and checkpoints(paths, 1), 120)
+        wait_until(lambda: checkpoints(paths, 0) and checkpoints(paths, 1), 300)
+        wait_until(lambda: all(attempt.pid for attempt in attempts(paths)), 300)
         yield supervisor
     finally:
         supervisor.kill()
-        supervisor.wait(10)
+        supervisor.wait(240)
 
 
 def last_step(lines: list[dict[str, Any]], attempt: AttemptView) -> int:
@@ -193,14 +194,11 @@ def test_a_link_that_is_cut_for_some_seconds(paths, hosts):
     with two_trials(paths, hosts, 0.7) as supervisor:
         before = attempts(paths)
         hosts.node.cut()
-        time.sleep(1)
-        fetched = [fetched_of(paths, attempt) for attempt in before]
-        time.sleep(CUT_S - 1)
-        # The workers train on, and nothing of it comes here.
-        assert [fetched_of(paths, attempt) for attempt in before] == fetched
-        assert all(hosts.trained_by(one) > step + 1000 for one, step in zip(before, fetched, strict=True))
+        time.sleep(CUT_S)
+        # The workers train on, and what they do does not come here.
+        assert all(hosts.trained_by(one) > fetched_of(paths, one) + 3000 for one in before)
         hosts.node.restore()
-        assert supervisor.wait(200) == 0
+        assert supervisor.wait(300) == 0
     for trial, attempt in zip(assert_trained_once(paths), before, strict=True):
         assert [(one.pid, one.reason) for one in trial.attempts] == [(attempt.pid, "trained and evaluated")]
     assert alerts(paths) == []
@@ -213,14 +211,14 @@ def test_a_link_that_is_cut_until_the_node_is_given_up(paths, hosts):
         hosts.node.cut()
         # A machine with room for one of the two comes meanwhile.
         hosts.start_node(hosts.head, 1)
-        wait_until(lambda: actions(paths).count("died") == 2, 120)
-        wait_until(lambda: any(attempt.number == 2 and attempt.pid for attempt in attempts(paths)), 120)
+        wait_until(lambda: actions(paths).count("died") == 2, 300)
+        wait_until(lambda: any(attempt.number == 2 and attempt.pid for attempt in attempts(paths)), 300)
         assert hosts.node_service.ends() == 0, "behind the cut nobody knows"
         hosts.node.restore()
         # The raylet learns that it was given up, and ends with all that ran on the node.
-        wait_until(lambda: hosts.node_service.ends() == 1, 120)
-        wait_until(lambda: not any(process_alive(one.pid, one.pid_started) for one in before), 120)
-        assert supervisor.wait(200) == 0
+        wait_until(lambda: hosts.node_service.ends() == 1, 300)
+        wait_until(lambda: not any(process_alive(one.pid, one.pid_started) for one in before), 300)
+        assert supervisor.wait(300) == 0
     for trial in assert_trained_once(paths):
         first, second = trial.attempts
         assert first.reason.startswith("lost with its place on the Ray cluster: ")

@@ -109,7 +109,7 @@ def test_the_password_is_in_no_process_list_and_nothing_inherits_it(postgres_ser
         assert "--storage\0postgresql+psycopg://locked:***@" in shown
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(240)
         process.stdout.close()
     inherited = worker_environment(cpu_slots(1)[0], ThreadSettings(), {STORAGE_VARIABLE: url, "HOME": "/home/ada"})
     assert SECRET not in str(inherited)

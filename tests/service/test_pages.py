@@ -43,7 +43,7 @@ class Client:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
         """Send one request."""
-        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=60)
+        connection = http.client.HTTPConnection(self.address.host, self.address.port, timeout=240)
         with contextlib.closing(connection):
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()

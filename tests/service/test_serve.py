@@ -210,4 +210,4 @@ def listening(address: Path) -> Iterator[list[str]]:
         finally:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
                 end.sendto(b"", str(address))
-            listener.join(60)
+            listener.join(240)

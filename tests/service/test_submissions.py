@@ -66,7 +66,7 @@ def test_of_two_who_submit_at_once_one_is_told(paths: CampaignPaths, queue: Subm
     start, outcomes = threading.Barrier(4), []
 
     def submit() -> None:
-        start.wait(30)
+        start.wait(240)
         try:
             queue.add("a", "study", {}, priority=0)
             outcomes.append("queued")
@@ -77,7 +77,7 @@ def test_of_two_who_submit_at_once_one_is_told(paths: CampaignPaths, queue: Subm
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(240)
     assert sorted(outcomes) == ["queued", "refused", "refused", "refused"]
 
 

@@ -109,7 +109,7 @@ def test_systemd_understands_the_unit(tmp_path: Path) -> None:
     copy = tmp_path / UNIT.name
     copy.write_text("\n".join(lines) + "\n", encoding="utf-8")
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=60
+        ["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True, timeout=240
     )
     complaints = [line for line in (done.stdout + done.stderr).splitlines() if UNIT.name in line]
     assert complaints == []

@@ -276,7 +276,7 @@ PIECES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, len(STUDY)), st.integers(0, 12), PIECES), min_size=1, max_size=3))
 def test_whatever_is_typed_into_a_study_it_is_read_or_refused(edits: list[tuple[int, int, str]]) -> None:
     text = STUDY

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vbot_campaign.spec.expression import MAX_DEPTH, ExpressionError, UnknownName, parse
@@ -191,20 +191,17 @@ def _ours(text: str) -> Any:
         return ZeroDivisionError
 
 
-@settings(deadline=None)  # other work on the machine must not fail a test
 @given(ARITHMETIC)
 def test_arithmetic_is_what_python_says(text: str) -> None:
     ours, python = _ours(text), _python(text)
     assert ours == python or (math.isnan(ours) and math.isnan(python))
 
 
-@settings(deadline=None)
 @given(CONDITION)
 def test_conditions_are_what_python_says(text: str) -> None:
     assert _ours(text) == _python(text)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab.1_ ()[],<>=!+-*/'\"andortifelsm", max_size=60))
 def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
     complaint = ""

@@ -77,7 +77,7 @@ def test_a_backup_while_a_supervisor_runs_is_restored_and_goes_on(paths, tmp_pat
     wanted, files, failures = threading.Event(), [], []
 
     def back_up():
-        wanted.wait(60)
+        wanted.wait(240)
         try:
             files.append(write_archive(paths, "toy", tmp_path / "toy.tar"))
         except Exception as error:
@@ -109,16 +109,21 @@ def test_a_backup_while_a_supervisor_runs_is_restored_and_goes_on(paths, tmp_pat
 
 
 def test_an_unfinished_trial_goes_on_from_its_checkpoint(paths, tmp_path, monkeypatch):
-    monkeypatch.setenv("TOY_ITERATION_S", "0.2")  # seconds are left for the stop to arrive, on a busy machine too
-    monkeypatch.setenv("TOY_PLAN", "{}")
+    monkeypatch.setenv("TOY_ITERATION_S", "0.02")
+    monkeypatch.setenv(
+        "TOY_PLAN", '{"0": {"1": "doze"}, "1": {"1": "doze"}}'
+    )  # in their middle, until they are stopped
+    reached = set()
 
     def stop_in_the_middle(decision):
-        if decision.action == "reported" and decision.trial == 1 and decision.env_step == 15_000:
-            request_study_stop(paths, "toy")
+        if decision.action == "reported" and decision.env_step == 15_000:
+            reached.add(decision.trial)
+            if reached == {0, 1}:
+                request_study_stop(paths, "toy")
 
     stopped = run_study(paths, study_spec(), **options(paths, progress=stop_in_the_middle))
     unfinished = [trial.number for trial in stopped.snapshot.trials if not trial.state.is_finished]
-    assert unfinished
+    assert unfinished == [0, 1]
     monkeypatch.setenv("TOY_ITERATION_S", "0.001")
     elsewhere = CampaignPaths(tmp_path / "elsewhere")
     restore(elsewhere, write_archive(paths, "toy", tmp_path / "toy.tar"))

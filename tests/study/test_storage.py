@@ -44,7 +44,7 @@ def test_optuna_and_its_command_line_read_the_study(paths):
     assert loaded.trials[0].intermediate_values == {3000: 0.25}
     code = "import sys; from optuna.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "studies", "--storage", paths.database_url]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240)
     assert "section001" in shown.stdout
     storage.close()
 

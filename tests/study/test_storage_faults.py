@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -87,7 +88,7 @@ def resume(paths):
     return resume_study(paths, "toy", **options(observers=(MirrorExporter(paths, "toy"),)))
 
 
-def wait_until(condition, timeout_s=60.0):
+def wait_until(condition, timeout_s=240.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -140,10 +141,10 @@ def test_a_dashboard_polls_while_a_supervisor_writes(paths, iteration_s):
     done, answers = threading.Event(), []
 
     def poll():
-        while not done.is_set():
+        while not done.is_set() or len(answers) < 8:  # on a busy machine the study may end before the fourth look
             for page in ("api/studies", "api/studies/1?after=0"):
                 try:
-                    with urllib.request.urlopen(f"{dashboard.address.url}{page}", timeout=30) as answer:  # noqa: S310
+                    with urllib.request.urlopen(f"{dashboard.address.url}{page}", timeout=240) as answer:  # noqa: S310
                         answers.append((page, answer.status, len(json.load(answer))))
                 except urllib.error.HTTPError as error:
                     answers.append((page, error.code, 0))
@@ -275,8 +276,8 @@ def kill_all(process):
     children = root.children(recursive=True)
     for victim in (root, *children):
         victim.kill()
-    psutil.wait_procs(children, timeout=10)
-    assert process.wait(10) == -signal.SIGKILL
+    psutil.wait_procs(children, timeout=240)
+    assert process.wait(240) == -signal.SIGKILL
     process.stderr.close()
 
 
@@ -285,8 +286,9 @@ def decisions(paths, action):
 
 
 @pytest.mark.parametrize("kept", [0.9, 0.6])
-def test_a_truncated_write_ahead_log_costs_nothing_but_time(paths, iteration_s, kept):
+def test_a_truncated_write_ahead_log_costs_nothing_but_time(paths, iteration_s, monkeypatch, kept):
     iteration_s(0.02)
+    monkeypatch.setenv("TOY_PLAN", '{"3": {"1": "doze"}}')  # the study cannot end before it is killed
     process = start(paths, {"budget": {"trials": 5}})
     wait_until(lambda: len(decisions(paths, "completed")) >= 2 and len(decisions(paths, "started")) >= 4)
     kill_all(process)
@@ -332,14 +334,15 @@ def damage(database):
 # --- who runs it ----------------------------------------------------------------------------------------------------
 
 
-def test_a_second_supervisor_is_told_who_runs_the_study(paths, iteration_s):
+def test_a_second_supervisor_is_told_who_runs_the_study(paths, iteration_s, monkeypatch):
     iteration_s(0.05)
+    monkeypatch.setenv("TOY_PLAN", '{"0": {"1": "doze"}}')  # it still runs when the second one asks
     first = start(paths, {})
     wait_until(lambda: len(decisions(paths, "started")) >= 1)
     with pytest.raises(StudyBusyError) as raised:
         run(paths)
-    message = str(raised.value)
-    assert f"with pid {first.pid} on {socket.gethostname()} since {datetime.now(UTC):%Y-%m-%d}T" in message
+    owner = rf"with pid {first.pid} on {re.escape(socket.gethostname())} since \d{{4}}-\d\d-\d\dT"
+    assert re.search(owner, str(raised.value))
     kill_all(first)
     iteration_s(0.001)
     assert resume(paths).state == "finished", "the lease of the dead one is taken over at once"
@@ -349,17 +352,19 @@ def foreign_lease(paths, seconds):
     storage = open_storage(paths)
     study = CampaignStudy.create(storage, study_spec())
     elsewhere = replace(Owner.here(), host="box-7", pid=4711)
-    study.ledger.begin_session(elsewhere, ["gpu:0"], seconds)
+    session = study.ledger.begin_session(elsewhere, ["gpu:0"], seconds)
     storage.close()
+    return session
 
 
 def test_a_lease_of_another_host_is_honoured_until_it_runs_out(paths, iteration_s):
-    foreign_lease(paths, 2.0)
-    ends = time.monotonic() + 2.0
+    session = foreign_lease(paths, 3600.0)
     for again in (run, resume):
         with pytest.raises(StudyBusyError, match=r"the supervisor with pid 4711 on box-7 since \d{4}-"):
             again(paths)
-    time.sleep(max(0.0, ends - time.monotonic()) + 0.1)
+    storage = open_storage(paths)
+    CampaignStudy.open(storage, "toy").ledger.beat(session, 1.0, lease_s=-1.0)
+    storage.close()
     assert resume(paths).state == "finished"
 
 

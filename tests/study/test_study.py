@@ -55,7 +55,7 @@ def test_a_study_is_stored_with_its_whole_definition_and_opened_by_name(storage)
     assert opened.spec == created.spec == with_defaults(spec)
     assert opened.spec.fixed["reward"]["arrival_bonus"] == 100.0, "a later default must not change the study"
     assert opened.snapshot().state == "created"
-    assert abs(opened.created - datetime.now(UTC)) < timedelta(seconds=10)
+    assert abs(opened.created - datetime.now(UTC)) < timedelta(minutes=10)
 
 
 def test_a_raised_budget_is_stored_and_any_other_change_is_refused(storage):
@@ -124,7 +124,7 @@ def test_times_are_utc_wherever_the_machine_stands(study, monkeypatch):
     trial = study.snapshot().trials[0]
     for moment in (trial.started, trial.ended):
         assert moment.tzinfo is UTC
-        assert abs(moment - datetime.now(UTC)) < timedelta(seconds=10)
+        assert abs(moment - datetime.now(UTC)) < timedelta(minutes=10)
 
 
 def test_a_checkpoint_line_recorded_twice_is_one_checkpoint(study):

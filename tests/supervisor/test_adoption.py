@@ -10,10 +10,10 @@ import pytest
 
 from tests.support.builders import cpu_slots
 from tests.support.campaign import ITERATION, Campaign, assert_grows, finish
+from tests.support.toy_pace import Hold, checkpoints_at, hurrying
 from tests.support.toy_study import (
     actions,
     alerts,
-    checkpoint_lines,
     decisions,
     kill,
     live_workers,
@@ -35,10 +35,16 @@ COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 THRESHOLD = {"name": "threshold", "lower": 0.9, "warmup": 0.2}
 
 
+@pytest.fixture
+def hold(monkeypatch, tmp_path):
+    """Hold toy workers where they have written their first checkpoint."""
+    return Hold(monkeypatch, tmp_path / "hold", at=5)
+
+
 def orphans(paths, **overrides):
-    """Start a study, kill its supervisor once both its workers have written a checkpoint, and return these."""
+    """Start a study, kill its supervisor while both its workers are held at a checkpoint, and return these."""
     supervisor = start(paths, {"budget": {"trials": 2}, **overrides})
-    wait_until(lambda: paths.study("toy").trials.exists() and checkpoint_lines(paths) >= 2)
+    wait_until(lambda: checkpoints_at(paths, 5000))
     kill(supervisor)
     workers = live_workers(paths)
     assert len(workers) == 2
@@ -58,16 +64,14 @@ def progress(paths, trial):
     return [line["env_steps"] for line in fs.read_lines(folder.metrics) if line["kind"] == "progress"]
 
 
-@pytest.mark.parametrize(
-    ("downtime_s", "iteration_s"), [(0, 0.2), pytest.param(60, 3.0, marks=pytest.mark.slow)], ids=["0 s", "60 s"]
-)
-def test_live_workers_are_adopted_and_nothing_is_trained_twice(paths, toy, downtime_s, iteration_s):
-    toy(iteration_s=iteration_s)
+@pytest.mark.parametrize("downtime_s", [0, pytest.param(60, marks=pytest.mark.slow)], ids=["0 s", "60 s"])
+def test_live_workers_are_adopted_and_nothing_is_trained_twice(paths, toy, hold, downtime_s):
     workers = orphans(paths)
+    hold.at(20)  # they train on meanwhile
     time.sleep(downtime_s)
     lines = plan_resume(paths, "toy").lines
     assert f"trial 0: its worker (pid {workers[0].pid}) is alive; will be adopted" in lines
-    outcome = resume(paths)
+    outcome = resume(paths, progress=hold.until("adopted", 2))
     assert (outcome.state, states(outcome)) == ("finished", [COMPLETE] * 2)
     assert pids(outcome.snapshot.trials) == [worker.pid for worker in workers]
     for trial in outcome.snapshot.trials:
@@ -112,9 +116,9 @@ def test_real_workers_are_adopted_and_nothing_is_trained_twice(tmp_path, downtim
         assert trial.attempts[0].last_env_step == trial.env_steps == trial.checkpoints[-1].env_steps
 
 
-def test_workers_end_at_their_own_budget_when_no_supervisor_returns(paths, toy):
-    toy(iteration_s=0.1)
+def test_workers_end_at_their_own_budget_when_no_supervisor_returns(paths, toy, hold):
     workers = orphans(paths)
+    hold.release()
     wait_until(lambda: not live_workers(paths))
     outcome = resume(paths)
     assert states(outcome) == [COMPLETE] * 2
@@ -122,16 +126,14 @@ def test_workers_end_at_their_own_budget_when_no_supervisor_returns(paths, toy):
     assert all(len(trial.reports) == 10 for trial in outcome.snapshot.trials)
 
 
-def test_one_lives_and_one_is_dead(paths, toy):
-    toy(iteration_s=0.2)
+def test_one_lives_and_one_is_dead(paths, toy, hold):
     first, second = orphans(paths)
     os.kill(first.pid, signal.SIGKILL)
     wait_until(lambda: len(live_workers(paths)) == 1)
     alive, dead = plan_resume(paths, "toy").lines[2], plan_resume(paths, "toy").lines[1]
     assert alive == f"trial 1: its worker (pid {second.pid}) is alive; will be adopted"
     assert dead.startswith("trial 0: interrupted at env step")
-    toy()
-    outcome = resume(paths)
+    outcome = resume(paths, progress=hold.until("adopted"))
     assert states(outcome) == [COMPLETE] * 2
     trial, adopted = outcome.snapshot.trials
     assert [attempt.reason for attempt in trial.attempts] == ["its supervisor died", "trained and evaluated"]
@@ -139,22 +141,21 @@ def test_one_lives_and_one_is_dead(paths, toy):
     assert [attempt.pid for attempt in adopted.attempts] == [second.pid]
 
 
-def test_supervisors_that_die_one_after_the_other_change_nothing(paths, toy):
-    toy(iteration_s=0.4)
+def test_supervisors_that_die_one_after_the_other_change_nothing(paths, toy, hold):
     workers = orphans(paths)
     second = start(paths, None)
     wait_until(lambda: actions(paths).count("adopted") == 2)
     kill(second)
-    outcome = resume(paths)
+    outcome = resume(paths, progress=hold.until("adopted", 2))
     assert actions(paths).count("adopted") == 4
     assert states(outcome) == [COMPLETE] * 2
     assert pids(outcome.snapshot.trials) == [worker.pid for worker in workers]
 
 
-def test_the_pruner_hears_what_was_reported_meanwhile(paths, toy):
-    toy(iteration_s=0.4)
+def test_the_pruner_hears_what_was_reported_meanwhile(paths, toy, hold):
     # Nothing is pruned before half of the training, and by then no supervisor is there.
     workers = orphans(paths, pruner={**THRESHOLD, "warmup": 0.5})
+    hold.at(17)
     wait_until(lambda: min(len(progress(paths, trial)) for trial in load_snapshot(paths, "toy").trials) >= 17)
     outcome = resume(paths)
     assert states(outcome) == [PRUNED] * 2
@@ -162,24 +163,22 @@ def test_the_pruner_hears_what_was_reported_meanwhile(paths, toy):
     assert all(trial.env_steps < 30_000 for trial in outcome.snapshot.trials)
 
 
-def test_a_verdict_that_was_not_delivered_is_delivered(paths, toy):
-    toy(iteration_s=0.2)
+def test_a_verdict_that_was_not_delivered_is_delivered(paths, toy, hold):
     orphans(paths)
     storage = open_storage(paths)
     CampaignStudy.open(storage, "toy").ledger.update_trial(1, prune_reason="median pruner")
     storage.close()
-    outcome = resume(paths)
+    outcome = resume(paths, progress=hold.until("adopted", 2))
     assert states(outcome) == [COMPLETE, PRUNED]
     assert outcome.snapshot.trials[1].reason == "median pruner"
 
 
-def test_adopted_workers_are_stopped_with_a_checkpoint_by_a_signal(paths, toy):
-    toy(iteration_s=1.0)  # they outlive the start of a supervisor, on a busy machine too
+def test_adopted_workers_are_stopped_with_a_checkpoint_by_a_signal(paths, toy, hold):
     workers = orphans(paths)
     supervisor = start(paths, None)
     wait_until(lambda: actions(paths).count("adopted") == 2)
     supervisor.send_signal(signal.SIGINT)
-    out, _ = supervisor.communicate(timeout=60)
+    out, _ = supervisor.communicate(timeout=240)
     assert out == "stopped | stopped by SIGINT\n"
     assert not live_workers(paths)
     snapshot = load_snapshot(paths, "toy")
@@ -187,15 +186,15 @@ def test_adopted_workers_are_stopped_with_a_checkpoint_by_a_signal(paths, toy):
     for trial in snapshot.trials:
         assert trial.state is TrialState.WAITING
         assert trial.checkpoints[-1].env_steps == trial.env_steps
-    toy()
+    hold.release()
     assert states(resume(paths)) == [COMPLETE] * 2
 
 
-def test_an_adopted_worker_that_freezes_is_killed_and_followed_by_another(paths, toy):
-    toy(iteration_s=0.2)
-    first, _ = orphans(paths, workers={"num_envs": 100, "slots": 2, "watchdog_s": 3.0})
+def test_an_adopted_worker_that_freezes_is_killed_and_followed_by_another(paths, toy, hold):
+    first, _ = orphans(paths)
     os.kill(first.pid, signal.SIGSTOP)
-    outcome = resume(paths)
+    clock = hurrying(paths, lambda: "completed" in actions(paths, 1))
+    outcome = resume(paths, progress=hold.until("adopted", 2), clock=clock, grace_s=1.0)
     assert states(outcome) == [COMPLETE] * 2
     attempts = outcome.snapshot.trials[0].attempts
     assert [attempt.exit_code for attempt in attempts] == [None, 0]
@@ -203,13 +202,11 @@ def test_an_adopted_worker_that_freezes_is_killed_and_followed_by_another(paths,
     assert len(alerts(paths)) == 1
 
 
-def test_adopted_workers_keep_their_slots_and_no_slot_is_used_twice(paths, toy):
-    toy(iteration_s=0.2)
+def test_adopted_workers_keep_their_slots_and_no_slot_is_used_twice(paths, toy, hold):
     workers = orphans(paths, budget={"trials": 3})
     assert sorted(worker.slot for worker in workers) == ["cpu:0", "cpu:1"]
     one = Slot("cpu:1", "cpu", "", cpu_slots(1)[0].threads)
-    toy()
-    assert states(resume(paths, slots=[one])) == [COMPLETE] * 3
+    assert states(resume(paths, slots=[one], progress=hold.until("adopted", 2))) == [COMPLETE] * 3
     story = [(d["action"], d["slot"]) for d in decisions(paths) if d["action"] in ("adopted", "started")]
     assert sorted(story[2:4]) == [("adopted", "cpu:0"), ("adopted", "cpu:1")]
     assert story[4:] == [("started", "cpu:1")]
@@ -218,20 +215,18 @@ def test_adopted_workers_keep_their_slots_and_no_slot_is_used_twice(paths, toy):
     assert len(ended) == 2
 
 
-def test_a_worker_whose_number_was_never_written_down_is_adopted_too(paths, toy):
-    toy(iteration_s=0.2)
+def test_a_worker_whose_number_was_never_written_down_is_adopted_too(paths, toy, hold):
     workers = orphans(paths)
     # As if the supervisor had died between the start of the process and the record of its number.
     storage = open_storage(paths)
     CampaignStudy.open(storage, "toy").ledger.update_attempt(0, 1, pid=None, pid_started=None)
     storage.close()
-    outcome = resume(paths)
+    outcome = resume(paths, progress=hold.until("adopted", 2))
     assert states(outcome) == [COMPLETE] * 2
     assert pids(outcome.snapshot.trials) == [worker.pid for worker in workers]
 
 
-def test_a_stranger_in_a_trial_folder_is_asked_to_stop_and_then_named(paths, toy, monkeypatch):
-    toy(iteration_s=0.1)
+def test_a_stranger_in_a_trial_folder_is_asked_to_stop_and_then_named(paths, toy, hold, monkeypatch):
     first, second = orphans(paths)
     for worker in (first, second):
         os.kill(worker.pid, signal.SIGKILL)
@@ -244,4 +239,5 @@ def test_a_stranger_in_a_trial_folder_is_asked_to_stop_and_then_named(paths, toy
     ):
         resume(paths)
     assert fs.read_json(folder.stop_request)["token"] == second.token
+    hold.release()
     assert states(resume(paths)) == [COMPLETE] * 2

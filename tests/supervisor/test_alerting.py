@@ -11,6 +11,7 @@ import yaml
 from tests.support.builders import cpu_slots
 from tests.support.mailbox import mailbox
 from tests.support.nvml import GB, FakeGpu, FakeLibrary
+from tests.support.toy_pace import Hold
 from tests.support.toy_study import alert_lines, resume, run, states, wait_until
 from vbot_campaign.exporters.mirrors import MirrorExporter
 from vbot_campaign.exporters.verify import verify
@@ -18,11 +19,17 @@ from vbot_campaign.spec.training import ThreadSettings
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.study import load_snapshot
 from vbot_campaign.supervisor import request_study_stop
-from vbot_campaign.supervisor.notify import VARIABLE
+from vbot_campaign.supervisor.notify import VARIABLE, Notifier
 from vbot_campaign.supervisor.slots import Slot
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 ONE = {"trials": 1}
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Wait for the last messages on a busy machine too."""
+    monkeypatch.setattr(Notifier.close, "__defaults__", (240.0,))
 
 
 def causes(paths):
@@ -41,7 +48,7 @@ def eventful(tmp_path_factory):
         patch.setenv("TOY_ITERATION_S", "0.001")
         outcome = run(
             paths,
-            {"observers": (MirrorExporter(paths, "toy"),)},
+            {"observers": (MirrorExporter(paths, "toy"),), "slots": cpu_slots(1)},
             budget={"trials": 4, "env_steps": 95_000},
             workers={"num_envs": 100, "slots": 2, "max_attempts": 1},
             alerts={"no_improvement_trials": 1},
@@ -86,8 +93,9 @@ def test_the_database_and_the_mirror_show_the_same_alerts(eventful):
 
 
 @pytest.mark.parametrize(("behaviour", "cause"), [("collapse", "collapse"), ("gamed", "reward_hacking")])
-def test_a_trial_can_be_stopped_for_its_curve(paths, toy, behaviour, cause):
-    toy({"0": {"*": behaviour}}, iteration_s=0.2)
+def test_a_trial_can_be_stopped_for_its_curve(paths, toy, monkeypatch, behaviour, cause):
+    toy({"0": {"*": behaviour}})
+    monkeypatch.setenv("TOY_PATIENT", "1")
     outcome = run(paths, budget=ONE, alerts={cause: {"stop": True}})
     (trial,) = outcome.snapshot.trials
     assert trial.state is PRUNED
@@ -106,8 +114,9 @@ def test_without_that_it_is_told_and_trained_on(paths, toy, behaviour, cause):
     assert causes(paths) == [cause, "finished"]
 
 
-def test_a_supervisor_that_reads_a_curve_again_tells_nothing_twice(paths, toy):
-    toy({"0": {"*": "collapse"}}, iteration_s=0.2)
+def test_a_supervisor_that_reads_a_curve_again_tells_nothing_twice(paths, toy, monkeypatch, tmp_path):
+    toy({"0": {"*": "collapse"}})
+    hold = Hold(monkeypatch, tmp_path / "hold", at=20)
 
     def stop():
         wait_until(lambda: "collapse" in causes(paths))
@@ -117,7 +126,7 @@ def test_a_supervisor_that_reads_a_curve_again_tells_nothing_twice(paths, toy):
     helper.start()
     assert run(paths, budget=ONE).state == "stopped"
     helper.join()
-    toy({"0": {"*": "collapse"}})
+    hold.release()
     assert states(resume(paths)) == [COMPLETE]
     assert causes(paths) == ["collapse", "stopped", "finished"]
 
@@ -140,12 +149,12 @@ def gpu_slot(monkeypatch):
     return (Slot("gpu:0", "cuda:0", "GPU-aaaa-1111", ThreadSettings()),)
 
 
-def test_a_gpu_in_trouble_is_told(paths, toy, monkeypatch, gpu_slot):
-    toy(iteration_s=0.05)
+def test_a_gpu_in_trouble_is_told(paths, toy, monkeypatch, gpu_slot, tmp_path):
+    hold = Hold(monkeypatch, tmp_path / "hold", at=1)
     hot = pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
     other = FakeGpu("GPU-bbbb-2222", used=80 * GB, celsius=99)
     FakeLibrary(FakeGpu(used=76 * GB, celsius=92, slowdown=hot), other).install(monkeypatch)
-    outcome = run(paths, {"slots": gpu_slot}, budget=ONE)
+    outcome = run(paths, {"slots": gpu_slot, "progress": hold.until("alert", 3)}, budget=ONE)
     assert states(outcome) == [COMPLETE]
     assert [line["reason"] for line in alert_lines(paths)[:3]] == [
         "GPU 0 (NVIDIA Test 80GB): 76.0 of 80.0 GB (95%) of its memory are in use",
@@ -161,7 +170,7 @@ def test_a_driver_that_never_answers_holds_nothing_up(paths, toy, monkeypatch, g
 
     def hang(count):
         asked.set()
-        answer.wait(60.0)
+        answer.wait(240)
         return pynvml.NVML_ERROR_TIMEOUT
 
     monkeypatch.setattr(library, "nvmlDeviceGetCount_v2", hang)

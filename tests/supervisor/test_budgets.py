@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.support.builders import cpu_slots
-from tests.support.toy_study import checkpoint_lines, kill, live_workers, resume, run, start, states, wait_until
+from tests.support.toy_pace import Hold
+from tests.support.toy_study import (
+    actions,
+    checkpoint_lines,
+    kill,
+    live_workers,
+    resume,
+    run,
+    start,
+    states,
+    wait_until,
+)
 from vbot_campaign.errors import SpecError, StudyBusyError, StudyError
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.training import ThreadSettings
@@ -24,6 +36,12 @@ from vbot_campaign.supervisor.slots import Slot
 SECOND = 1.0 / 3600
 
 
+@pytest.fixture
+def hold(monkeypatch, tmp_path):
+    """Hold toy workers where they have written their first checkpoint."""
+    return Hold(monkeypatch, tmp_path / "hold", at=5)
+
+
 def gpu_slots(count=2):
     """Return slots that are GPUs by name."""
     return tuple(Slot(f"gpu:{i}", "cpu", "", ThreadSettings()) for i in range(count))
@@ -33,9 +51,9 @@ def used_gpu_hours(snapshot):
     return total_gpu_hours(snapshot.spec.workers, snapshot.trials, datetime.now(UTC))
 
 
-def test_a_trial_that_the_hours_cut_off_goes_on_when_they_are_raised(paths, toy):
-    toy(iteration_s=0.5)
-    stopped = run(paths, {"slots": cpu_slots(1)}, budget={"trials": 2, "hours": 5 * SECOND})
+def test_a_trial_that_the_hours_cut_off_goes_on_when_they_are_raised(paths, toy, hold):
+    options = {"slots": cpu_slots(1), "clock": lambda: 6.0 if "reported" in actions(paths) else 0.0}
+    stopped = run(paths, options, budget={"trials": 2, "hours": 5 * SECOND})
     assert states(stopped) == [TrialState.WAITING]
     reached = stopped.snapshot.trials[0].env_steps
     assert reached > 0
@@ -45,37 +63,48 @@ def test_a_trial_that_the_hours_cut_off_goes_on_when_they_are_raised(paths, toy)
         "budget of hours: 1.00139 -> 8",
     ]
     assert "left of the budget: 2 new trials, 8.00 h" in plan_resume(paths, "toy").lines
-    toy()
+    hold.release()
     done = resume(paths)
     assert states(done) == [TrialState.COMPLETE] * 3
     assert done.snapshot.trials[0].attempts[1].first_env_step == reached, "from the checkpoint at the end of the budget"
     assert done.snapshot.hours_used > 5 * SECOND
 
 
-def test_a_budget_is_not_raised_under_a_running_supervisor_nor_lowered(paths, toy):
-    toy(iteration_s=0.2)
+def test_a_budget_is_not_raised_under_a_running_supervisor_nor_lowered(paths, toy, hold):
     supervisor = start(paths, {"budget": {"trials": 2}})
     wait_until(lambda: checkpoint_lines(paths))
     with pytest.raises(StudyBusyError, match="is run by the supervisor"):
         raise_budget(paths, "toy", {"trials": "+2"})
     kill(supervisor)
-    toy()
+    hold.release()
     with pytest.raises(SpecError, match="--trials 1: is less than the stored 2 trials"):
         raise_budget(paths, "toy", {"trials": "1"})
     assert raise_budget(paths, "toy", {"trials": "2"}) == []
     assert states(resume(paths)) == [TrialState.COMPLETE] * 2
 
 
-def test_gpu_hours_are_those_of_all_attempts_on_gpus_and_end_the_study(paths, toy):
-    toy(iteration_s=0.1)
-    outcome = run(paths, {"slots": gpu_slots()}, budget={"trials": 20, "gpu_hours": 2 * SECOND})
-    assert outcome.reason == "budget of GPU-hours used (0.000555556 h)"
+def test_gpu_hours_are_those_of_all_attempts_on_gpus_and_end_the_study(paths, toy, hold, monkeypatch):
+    def is_later():
+        return all("reported" in actions(paths, trial) for trial in (0, 1))
+
+    class Later(datetime):
+        """An hour passes when both trials are under way."""
+
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=is_later())
+
+    monkeypatch.setattr("vbot_campaign.supervisor.supervisor.datetime", Later)
+    monkeypatch.setattr("vbot_campaign.study.ledger.datetime", Later)
+    clock = {"clock": lambda: time.monotonic() + 3600.0 * is_later()}
+    outcome = run(paths, {"slots": gpu_slots(), **clock}, budget={"trials": 20, "gpu_hours": 1.5})
+    assert outcome.reason == "budget of GPU-hours used (1.5 h)"
     assert outcome.state == "stopped"
     used = used_gpu_hours(outcome.snapshot)
-    assert used >= 2 * SECOND
+    assert used >= 2.0
     assert outcome.snapshot.hours_used < used, "two GPUs use more than the clock shows"
     assert resume(paths, slots=gpu_slots()).reason == outcome.reason, "they count over all resumes"
-    toy()
+    hold.release()
     raise_budget(paths, "toy", {"gpu_hours": "+1", "trials": "20"})
     goes_on = resume(paths, slots=gpu_slots())
     assert states(goes_on) == [TrialState.COMPLETE] * 20
@@ -102,17 +131,16 @@ def test_the_search_ends_with_its_share(paths, toy):
     assert 90_000 <= outcome.snapshot.env_steps_used < 150_000
 
 
-def test_the_hours_between_the_end_of_a_killed_attempt_and_its_discovery_are_nobodys(paths, toy):
-    toy(iteration_s=0.2)
+def test_the_hours_between_the_end_of_a_killed_attempt_and_its_discovery_are_nobodys(paths, toy, hold):
     supervisor = start(paths, {"budget": {"trials": 1}})
-    wait_until(lambda: checkpoint_lines(paths))
+    wait_until(lambda: checkpoint_lines(paths) and live_workers(paths))
     kill(supervisor)
     [worker] = live_workers(paths)
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     wait_until(lambda: not live_workers(paths))
     took = put_back(paths, timedelta(hours=3))
-    toy()
+    hold.release()
     first = resume(paths).snapshot.trials[0].attempts[0]
     assert first.ended is not None
     assert abs((first.ended - first.started).total_seconds() - took) < 60, "three hours would be 10,800 s"

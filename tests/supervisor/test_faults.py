@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tests.support.builders import cpu_slots
+from tests.support.toy_pace import hurrying
 from tests.support.toy_study import (
     actions,
     alert_lines,
@@ -151,9 +152,18 @@ def test_a_trial_that_is_too_large_even_with_64_environments_fails(paths, toy):
 # --- workers that hang ------------------------------------------------------------------------------------------
 
 
+def with_clock(paths, **supervisor):
+    """Return options of a supervisor for which the time flies once the first trial has come to its middle."""
+
+    def stands_still():
+        return any(len(fs.read_lines(log)) >= 16 for log in paths.study("toy").trials.glob("0000_*/metrics.jsonl"))
+
+    return {"clock": hurrying(paths, stands_still), **supervisor}
+
+
 def test_a_worker_without_a_new_env_step_is_ended_and_followed_by_another(paths, toy):
     toy({"0": {"1": "doze"}})
-    outcome = run(paths, budget=ONE, workers=workers(watchdog_s=3.0))
+    outcome = run(paths, with_clock(paths), budget=ONE)
     (trial,) = outcome.snapshot.trials
     first, second = trial.attempts
     assert trial.state is COMPLETE
@@ -173,7 +183,7 @@ def test_a_worker_without_a_new_env_step_is_ended_and_followed_by_another(paths,
 
 def test_a_frozen_worker_is_killed_and_followed_by_another(paths, toy):
     toy({"0": {"1": "freeze"}})
-    (trial,) = run(paths, budget=ONE, workers=workers(watchdog_s=3.0)).snapshot.trials
+    (trial,) = run(paths, with_clock(paths, grace_s=1.0), budget=ONE).snapshot.trials
     first, second = trial.attempts
     assert (trial.state, first.exit_code) == (COMPLETE, -9)
     assert SILENT.fullmatch(first.reason)
@@ -183,7 +193,7 @@ def test_a_frozen_worker_is_killed_and_followed_by_another(paths, toy):
 
 def test_a_worker_that_hangs_again_and_again_is_given_up(paths, toy):
     toy({"0": {"*": "doze"}})
-    outcome = run(paths, budget=ONE, workers=workers(watchdog_s=2.0, max_attempts=1))
+    outcome = run(paths, with_clock(paths), budget=ONE, workers=workers(max_attempts=1))
     assert states(outcome) == [FAILED]
     assert outcome.snapshot.trials[0].reason.startswith("1 attempts died, the last: no env step for ")
 
@@ -231,7 +241,8 @@ def test_a_worker_that_finds_itself_fenced_is_no_death(paths, toy):
     ],
 )
 def test_every_end_of_an_attempt_is_written_down(paths, toy, behaviour, code, last, reason):
-    toy({"0": {"1": behaviour}})
+    # One that exits at once lives long enough for a look at its memory.
+    toy({"0": {"1": behaviour}}, iteration_s=0.5 if "at start" in behaviour else 0.001)
     attempt = run(paths, {"slots": cpu_slots(1)}, budget=ONE).snapshot.trials[0].attempts[0]
     assert (attempt.host, attempt.slot, attempt.number) == (Owner.here().host, "cpu:0", 1)
     assert attempt.pid > 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,8 +34,14 @@ COMPLETE, PRUNED, WAITING = TrialState.COMPLETE, TrialState.PRUNED, TrialState.W
 ONE_SLOT = {"slots": cpu_slots(1)}
 HALVING: dict[str, Any] = {"name": "successive_halving", "pause": True, "warmup": 0.125, "reduction_factor": 3}
 """Rungs at 3,750 and 11,250 of 30,000 env steps."""
-ITERATION_S = 0.06
-"""Between the second rung and the end of a training is a second for the supervisor to notice."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def patient() -> Iterator[None]:
+    """No worker trains on before the supervisor has heard what it has reported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TOY_PATIENT", "1")
+        yield
 
 
 def make(paths: CampaignPaths, **overrides: Any) -> None:
@@ -62,12 +69,10 @@ STORY = [
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> CampaignPaths:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, patient: None) -> CampaignPaths:
     paths = CampaignPaths(tmp_path_factory.mktemp("undisturbed"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TOY_ITERATION_S", str(ITERATION_S))
-        make(paths)
-        outcome = resume(paths, **ONE_SLOT)
+    make(paths)
+    outcome = resume(paths, **ONE_SLOT)
     assert (outcome.state, outcome.reason) == ("finished", "all trials have ended")
     return paths
 
@@ -104,7 +109,6 @@ def test_a_paused_trial_keeps_its_last_score_and_a_pause_is_no_death(undisturbed
 
 
 def test_the_default_pauses_few_at_its_first_rung_and_most_at_its_second(paths: CampaignPaths, toy: Any) -> None:
-    toy(iteration_s=ITERATION_S)
     make(paths, pruner={}, report_points=20)
     outcome = resume(paths, **ONE_SLOT)
     assert story(paths) == [
@@ -124,11 +128,11 @@ def test_the_default_pauses_few_at_its_first_rung_and_most_at_its_second(paths: 
 def test_a_supervisor_that_is_killed_while_trials_are_paused_changes_nothing(
     undisturbed: CampaignPaths, paths: CampaignPaths, toy: Any
 ) -> None:
-    toy({"4": {"1": "slow"}}, iteration_s=ITERATION_S)
+    toy({"4": {"1": "slow"}})
     make(paths)
     supervisor = start(paths, None, slots=1)
     # The fifth is under way: three wait at rung 1 and one, which was let go there, at rung 2.
-    wait_until(lambda: actions(paths, 4).count("reported") >= 1)
+    wait_until(lambda: "passed" in actions(paths, 4))
     kill(supervisor)
     waiting = [trial for trial in load_snapshot(paths, "toy").trials if trial.is_paused]
     assert [trial.number for trial in waiting] == [0, 1, 2, 3]
@@ -147,7 +151,6 @@ def test_a_supervisor_that_is_killed_while_trials_are_paused_changes_nothing(
 def test_points_of_paused_trials_stay_and_a_budget_of_env_steps_leaves_them_resumable(
     paths: CampaignPaths, toy: Any
 ) -> None:
-    toy(iteration_s=ITERATION_S)
     make(paths, budget={"trials": 9, "env_steps": 14_000}, checkpoints={"disk_budget_gb": 1e-9})
     outcome = resume(paths, **ONE_SLOT)
     assert outcome.state == "stopped"

@@ -40,7 +40,7 @@ def test_a_worker_runs_where_it_is_told_and_finds_the_trial_all_the_same(tmp_pat
     code = "import os, pathlib, sys; (pathlib.Path(sys.argv[-1]) / 'cwd').write_text(os.getcwd())"
     (tmp_path / "trial").mkdir()
     worker = WorkerProcess.spawn(TrialPaths(Path("trial")), os.environ, [sys.executable, "-c", code], elsewhere)
-    assert worker.wait(10.0) == Exit(0)
+    assert worker.wait(240) == Exit(0)
     assert (tmp_path / "trial" / "cwd").read_text() == str(elsewhere)
 
 
@@ -53,7 +53,7 @@ def spawn(folder, code):
     return WorkerProcess.spawn(folder, os.environ, [sys.executable, "-c", code])
 
 
-def wait_for(condition, timeout_s=10.0):
+def wait_for(condition, timeout_s=240.0):
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"
@@ -63,8 +63,7 @@ def wait_for(condition, timeout_s=10.0):
 def test_a_worker_runs_on_its_folder_in_its_own_session_and_prints_into_its_log(folder):
     folder.log.write_text("attempt 1\n")
     process = spawn(folder, "import os, sys; print(sys.argv[1], os.getsid(0) == os.getpid()); sys.exit(3)")
-    assert process_alive(process.pid, process.started)
-    assert process.wait(10) == Exit(3)
+    assert process.wait(240) == Exit(3)
     assert folder.log.read_text() == f"attempt 1\n{folder.root} True\n"
     assert not process_alive(process.pid, process.started)
 
@@ -72,26 +71,27 @@ def test_a_worker_runs_on_its_folder_in_its_own_session_and_prints_into_its_log(
 def test_what_a_worker_started_goes_with_it(folder):
     code = (
         "import subprocess, sys, os\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(child.pid, flush=True)\n"
         "os._exit(0)\n"
     )
     process = spawn(folder, code)
-    assert process.wait(10) == Exit(0)
+    assert process.wait(240) == Exit(0)
     child = int(folder.log.read_text())
-    wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+    wait_for(lambda: not process_alive(child, None))
 
 
 def test_signals_reach_the_whole_group(folder):
-    process = spawn(folder, "import time; print('up', flush=True); time.sleep(60)")
+    process = spawn(folder, "import time; print('up', flush=True); time.sleep(600)")
     wait_for(lambda: folder.log.read_text() == "up\n")
     assert process.poll() is None
+    assert process_alive(process.pid, process.started)
     process.terminate()
-    assert process.wait(10) == Exit(-15)
+    assert process.wait(240) == Exit(-15)
     process.kill()  # one that is gone is left alone
 
 
-SLEEP = "import time; print('up', flush=True); time.sleep(60)"
+SLEEP = "import time; print('up', flush=True); time.sleep(600)"
 
 
 def test_a_frozen_worker_is_deaf_to_sigterm_and_can_be_killed(folder):
@@ -102,7 +102,7 @@ def test_a_frozen_worker_is_deaf_to_sigterm_and_can_be_killed(folder):
     process.terminate()
     assert process.wait(0.3) is None
     process.kill()
-    assert process.wait(10) == Exit(-9)
+    assert process.wait(240) == Exit(-9)
 
 
 def test_a_worker_prints_its_stacks_only_if_it_knows_the_signal(folder):
@@ -111,7 +111,7 @@ def test_a_worker_prints_its_stacks_only_if_it_knows_the_signal(folder):
     assert not process.dump_stacks(), "the signal would end it"
     assert process.poll() is None
     process.kill()
-    process.wait(10)
+    process.wait(240)
     folder.log.unlink()
     process = spawn(folder, "import faulthandler, signal; faulthandler.register(signal.SIGUSR1); " + SLEEP)
     wait_for(lambda: folder.log.read_text() == "up\n")
@@ -119,7 +119,7 @@ def test_a_worker_prints_its_stacks_only_if_it_knows_the_signal(folder):
     wait_for(lambda: 'File "<string>", line 1 in <module>' in folder.log.read_text())
     assert process.poll() is None
     process.kill()
-    process.wait(10)
+    process.wait(240)
 
 
 # --- adopted ones -----------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ os._exit(0)
 def orphan(folder, code):
     """Start a worker whose starter has gone, and return its pid and start."""
     done = subprocess.run(
-        [sys.executable, "-c", STARTER, str(folder.root), code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", STARTER, str(folder.root), code], capture_output=True, text=True, check=True, timeout=240
     )
     pid, started = done.stdout.split()
     return int(pid), float(started)
@@ -150,22 +150,22 @@ def test_an_adopted_worker_is_seen_asked_and_its_code_stays_unknown(folder):
     assert adopted.poll() is None
     assert adopted.memory_mb() > 1
     adopted.terminate()
-    assert adopted.wait(10) == Exit(None)
+    assert adopted.wait(240) == Exit(None)
     adopted.kill()  # one that is gone is left alone
 
 
 def test_what_an_adopted_worker_started_goes_with_it(folder):
     code = (
         "import subprocess, sys, time\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "print(child.pid, flush=True)\n"
-        "time.sleep(60)\n"
+        "time.sleep(600)\n"
     )
     adopted = AdoptedProcess(*orphan(folder, code))
     wait_for(lambda: folder.log.read_text().endswith("\n"))
     child = int(folder.log.read_text())
     os.kill(adopted.pid, signal.SIGKILL)
-    assert adopted.wait(10) == Exit(None)
+    assert adopted.wait(240) == Exit(None)
     wait_for(lambda: not process_alive(child, None) and adopted.poll() is not None)
 
 
@@ -178,7 +178,7 @@ def test_a_later_process_with_the_number_of_a_worker_is_not_touched(folder):
     adopted.kill()
     assert stranger.wait(0.3) is None
     stranger.kill()
-    stranger.wait(10)
+    stranger.wait(240)
 
 
 def test_a_worker_whose_number_was_never_written_down_is_found_by_its_folder(folder, tmp_path):
@@ -188,7 +188,7 @@ def test_a_worker_whose_number_was_never_written_down_is_found_by_its_folder(fol
     assert (found.pid, found.started) == (pid, started)
     assert AdoptedProcess.find(TrialPaths(tmp_path / "other")) is None
     found.kill()
-    assert found.wait(10) == Exit(None)
+    assert found.wait(240) == Exit(None)
     assert AdoptedProcess.find(folder) is None
 
 

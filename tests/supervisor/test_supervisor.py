@@ -9,9 +9,9 @@ import time
 import pytest
 
 from tests.support.builders import LEARNING_RATE, cpu_slots, study_spec
+from tests.support.toy_pace import Hold, checkpoints_at
 from tests.support.toy_study import (
     actions,
-    checkpoint_lines,
     live_workers,
     resume,
     run,
@@ -30,6 +30,12 @@ from vbot_campaign.supervisor import plan_resume, request_study_stop
 from vbot_campaign.supervisor.slots import Slot
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
+
+
+@pytest.fixture
+def hold(monkeypatch, tmp_path):
+    """Hold toy workers where they have made their first report."""
+    return Hold(monkeypatch, tmp_path / "hold", at=3)
 
 
 # --- a study from beginning to end ------------------------------------------------------------------------------
@@ -53,7 +59,7 @@ def test_a_study_runs_to_its_end(paths, toy):
     assert actions(paths, 0) == ["asked", "started", *["reported"] * 10, "completed"]
     assert outcome.snapshot.supervisor is None
     assert outcome.snapshot.env_steps_used == 120_000
-    assert 0 < outcome.snapshot.hours_used < 0.01
+    assert 0 < outcome.snapshot.hours_used < 1
     assert load_snapshot(paths, "toy").state == "finished"
 
 
@@ -70,8 +76,8 @@ def test_the_trial_folder_says_what_to_train(paths, toy):
     assert spec["training"]["env_steps"] == 30_000
 
 
-def test_losers_are_pruned_and_keep_their_last_score(paths, toy):
-    toy(iteration_s=0.02)
+def test_losers_are_pruned_and_keep_their_last_score(paths, toy, monkeypatch):
+    monkeypatch.setenv("TOY_PATIENT", "1")
     # At half of the trial a training that ends at 0.5 or less stands at 0.25 or less.
     outcome = run(paths, budget={"trials": 6}, pruner={"name": "threshold", "lower": 0.27, "warmup": 0.5})
     pruned = [trial for trial in outcome.snapshot.trials if trial.state is PRUNED]
@@ -85,8 +91,8 @@ def test_losers_are_pruned_and_keep_their_last_score(paths, toy):
         assert "pruning" in actions(paths, trial.number)
 
 
-def test_a_dry_run_stops_nothing_and_notes_what_it_would_have(paths, toy):
-    toy(iteration_s=0.02)
+def test_a_dry_run_stops_nothing_and_notes_what_it_would_have(paths, toy, monkeypatch):
+    monkeypatch.setenv("TOY_PATIENT", "1")
     pruner = {"name": "threshold", "lower": 0.27, "warmup": 0.5, "dry_run": True}
     outcome = run(paths, budget={"trials": 6}, pruner=pruner)
     assert states(outcome) == [COMPLETE] * 6
@@ -176,10 +182,10 @@ def test_hours_that_run_out_stop_the_trials_with_a_checkpoint(paths, toy):
     assert outcome.snapshot.hours_used > 15.0 / 3600, "hours count on"
 
 
-def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, toy):
-    toy(iteration_s=0.15)
+def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, toy, hold):
+    hold.at(10)
     supervisor = start(paths, {"budget": {"trials": 5}})
-    wait_until(lambda: paths.study("toy").trials.exists() and checkpoint_lines(paths) >= 4)
+    wait_until(lambda: checkpoints_at(paths, 10_000))
     supervisor.kill()
     supervisor.communicate()
     victims = live_workers(paths)
@@ -197,7 +203,7 @@ def test_everything_killed_in_the_middle_is_resumed_as_the_same_trials(paths, to
     assert "; continues at" in plan.lines[1]
     assert plan.lines[-1] == "left of the budget: 3 new trials"
 
-    toy()
+    hold.release()
     outcome = resume(paths)
     assert [trial.number for trial in outcome.snapshot.trials] == [0, 1, 2, 3, 4]
     assert states(outcome) == [COMPLETE] * 5
@@ -232,12 +238,11 @@ def test_a_trial_that_was_asked_and_never_started_is_started(paths, toy):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_stops_with_checkpoints(paths, toy, number):
-    toy(iteration_s=0.2)
+def test_the_first_signal_stops_with_checkpoints(paths, toy, hold, number):
     supervisor = start(paths, {"budget": {"trials": 4}})
     wait_until(lambda: all("reported" in actions(paths, trial) for trial in (0, 1)))
     supervisor.send_signal(number)
-    out, err = supervisor.communicate(timeout=60)
+    out, err = supervisor.communicate(timeout=240)
     assert (supervisor.returncode, err) == (0, "")
     assert out == f"stopped | stopped by {number.name}\n"
     snapshot = load_snapshot(paths, "toy")
@@ -258,29 +263,27 @@ def test_the_second_signal_kills(paths, toy):
     time.sleep(0.1)
     assert supervisor.poll() is None, "a worker that hangs has its time to stop"
     supervisor.send_signal(signal.SIGINT)
-    _, err = supervisor.communicate(timeout=10)
+    _, err = supervisor.communicate(timeout=240)
     assert (supervisor.returncode, err) == (0, "")
     assert not live_workers(paths)
     toy()
     assert states(resume(paths)) == [COMPLETE] * 2
 
 
-def test_a_study_is_stopped_from_another_process(paths, toy):
-    toy(iteration_s=0.05)
+def test_a_study_is_stopped_from_another_process(paths, toy, hold):
     with pytest.raises(StudyNotFoundError):
         request_study_stop(paths, "toy")
     supervisor = start(paths, {"budget": {"trials": 4}})
     wait_until(lambda: "reported" in actions(paths))
     assert f"asked its supervisor (pid {supervisor.pid} on" in request_study_stop(paths, "toy")
-    out, _ = supervisor.communicate(timeout=20)
+    out, _ = supervisor.communicate(timeout=240)
     assert out == "stopped | stopped on request\n"
     with pytest.raises(StudyError, match=r"study 'toy' is not running \(it is stopped: stopped on request\)"):
         request_study_stop(paths, "toy")
     assert not paths.study("toy").stop_request.exists()
 
 
-def test_a_second_supervisor_is_refused_and_changes_nothing(paths, toy):
-    toy(iteration_s=0.05)
+def test_a_second_supervisor_is_refused_and_changes_nothing(paths, toy, hold):
     supervisor = start(paths, {"budget": {"trials": 2}})
     wait_until(lambda: "reported" in actions(paths))
     with pytest.raises(StudyBusyError, match=rf"with pid {supervisor.pid} on \S+ since 20\S+Z"):
@@ -290,7 +293,8 @@ def test_a_second_supervisor_is_refused_and_changes_nothing(paths, toy):
     with pytest.raises(StudyBusyError):
         plan_resume(paths, "toy")
     assert load_snapshot(paths, "toy").supervisor["pid"] == supervisor.pid
-    out, _ = supervisor.communicate(timeout=20)
+    hold.release()
+    out, _ = supervisor.communicate(timeout=240)
     assert out == "finished | all trials have ended\n"
     assert load_snapshot(paths, "toy").spec.budget.trials == 2
 

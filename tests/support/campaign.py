@@ -147,12 +147,19 @@ def kill_everything(process: subprocess.Popen[str]) -> int:
     root = psutil.Process(process.pid)
     root.suspend()  # so that it starts no worker between the look and the kill
     children = root.children(recursive=True)
-    workers = [child for child in children if "vbot_campaign.worker.reward_audit" not in child.cmdline()]
+    workers = [child for child in children if _is_worker(child)]
     for victim in (root, *children):
         victim.kill()
-    psutil.wait_procs(children, timeout=10)
+    psutil.wait_procs(children, timeout=240)
     finish(process, -signal.SIGKILL)
     return len(workers)
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return "vbot_campaign.worker.reward_audit" not in process.cmdline()
+    except psutil.NoSuchProcess:  # it has ended, and was perhaps not waited for: most likely the audit
+        return False
 
 
 def progress_lines(folder: TrialPaths) -> list[dict[str, Any]]:

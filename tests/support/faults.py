@@ -81,7 +81,7 @@ def write_lock_for(database: Path, seconds: float) -> Iterator[threading.Event]:
     begin = threading.Event()
 
     def hold() -> None:
-        begin.wait(60)
+        begin.wait(240)
         with write_lock(database):
             threading.Event().wait(seconds)
 

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import apprise
+
+# Its plug-ins are loaded here, and not in the seconds that a supervisor has for its last messages.
+apprise.Apprise().add("json://localhost")
+
 
 class Mailbox(ThreadingHTTPServer):
     """Keeps what was posted.
@@ -31,8 +36,8 @@ class Mailbox(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        """Its apprise address, with a password and short time limits."""
-        return f"json://user:s3cret@127.0.0.1:{self.server_port}/hook?cto=2&rto=2"
+        """Its apprise address, with a password; a busy machine has time to answer."""
+        return f"json://user:s3cret@127.0.0.1:{self.server_port}/hook?cto=60&rto=60"
 
     @property
     def titles(self) -> list[str]:
@@ -47,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.arrived.set()
         if self.server.held is not None:
-            self.server.held.wait(60.0)
+            self.server.held.wait(240)
         with contextlib.suppress(OSError):  # the sender has gone
             self.send_response(self.server.answer)
             self.end_headers()

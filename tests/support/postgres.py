@@ -23,7 +23,7 @@ import pytest
 OWNER = "ada"
 LOCKED = "locked"
 """A user that needs a password; all others are trusted."""
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 240
 _HBA = f"""
 local all all trust
 host all {LOCKED} 0.0.0.0/0 scram-sha-256
@@ -64,13 +64,14 @@ class PostgresServer:
         self._address = address
         self._user = _unprivileged()
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = _free_port("" if address == "*" else address)
         if self._user:
             shutil.chown(folder, self._user["user"], self._user["group"])
         make = [bin_folder / "initdb", "-D", self._data, "-U", OWNER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
         done = subprocess.run(make, capture_output=True, text=True, cwd=folder, **self._user)
         assert done.returncode == 0, done.stderr
         (self._data / "pg_hba.conf").write_text(_HBA)
+        # Not before: making the data takes seconds, in which somebody else may take the port.
+        self.port = _free_port("" if address == "*" else address)
         self.start()
         self.execute("postgres", f"CREATE ROLE {LOCKED} LOGIN SUPERUSER")
 

@@ -36,7 +36,7 @@ class Served:
 
     def ask(self, method: str, path: str, body: str | None = None, **headers: str) -> Reply:
         """Send one request; ``Host`` and others may be given as headers."""
-        with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=60)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=240)) as connection:
             connection.request(method, path, body=body, headers=headers)
             answer = connection.getresponse()
             return Reply(answer.status, answer.headers, answer.read())
@@ -62,4 +62,4 @@ def dashboard(runs: Path, *options: str, **variables: str) -> Iterator[Served]:
             yield Served(host, int(found[2]), line, process.pid)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(240)

@@ -93,7 +93,7 @@ class Service:
 
     def ask(self, path: str, method: str = "GET", **headers: str) -> Reply:
         """Send one request."""
-        with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=60)) as connection:
+        with contextlib.closing(http.client.HTTPConnection(self.host, self.port, timeout=240)) as connection:
             connection.request(method, path, headers=headers)
             answer = connection.getresponse()
             return Reply(answer.status, answer.headers, answer.read())
@@ -204,7 +204,7 @@ class Queue:
         """Kill the services that are left, and what they have started."""
         for process in self.started:
             process.kill()
-            process.wait(30)
+            process.wait(240)
         for one in read_submissions(self.paths):
             if one.owner is not None and one.owner.is_alive():
                 root = psutil.Process(one.owner.pid)

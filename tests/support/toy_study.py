@@ -95,8 +95,8 @@ def alert_lines(paths: CampaignPaths) -> list[dict[str, Any]]:
     return [d for d in decisions(paths) if d["action"] == "alert"]
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = 60.0) -> None:
-    """Wait for a condition; one that does not come true fails the test."""
+def wait_until(condition: Callable[[], Any], timeout_s: float = 240.0) -> None:
+    """Wait for a condition; one that does not come true fails the test, late: a machine may stand still for a while."""
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline, "timed out"

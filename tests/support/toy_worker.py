@@ -10,13 +10,17 @@ everything but SIGKILL from the start), ``doze`` (until a SIGTERM), ``freeze`` (
 ``invalid``, ``diverged``, ``out_of_memory``; at the end ``scoreless``; at the start ``exit at start N`` and
 ``sigterm at start``. It prints its stacks on SIGUSR1.
 Behaviours of the whole curve: ``collapse`` (the success falls from the middle on), ``gamed`` (and the reward rises all
-the same), ``lazy`` (no step towards the goal, ever), ``slow`` (half a second for each iteration).
-``TOY_ITERATION_S`` is the duration of an iteration. ``TOY_LUCK`` is the share of its success that the unluckiest
-training seed costs.
+the same), ``lazy`` (no step towards the goal, ever), ``slow`` (half a second for each iteration). ``collapse held``
+collapses and waits shortly before the end until it is asked to stop.
+``TOY_ITERATION_S`` is the duration of an iteration. ``TOY_HOLD`` names a file with the number of an iteration: while it
+is there, a worker stands still from that one on. With ``TOY_PATIENT`` it does so at each point where it reports, until
+the supervisor has written that down: by the next one it has been told what that led to. Neither keeps it from stopping
+when it is asked to. ``TOY_LUCK`` is the share of its success that the unluckiest training seed costs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import math
@@ -30,12 +34,14 @@ from typing import Any
 
 from vbot_campaign import events, fs
 from vbot_campaign.events import Ended, Result
-from vbot_campaign.paths import TrialPaths
+from vbot_campaign.paths import StudyPaths, TrialPaths
 from vbot_campaign.spec.outcomes import EpisodeTotals
 
 EPISODES = 100
 CHECKPOINT_EVERY = 5
 KEEP_LAST = 2
+LONGEST_WAIT_S = 600.0
+"""As long as a test may take: a worker that a failed test has left behind ends too."""
 
 _sigterm = False
 
@@ -47,6 +53,7 @@ def main(folder: TrialPaths) -> int:
     spec = fs.read_json(folder.spec)
     behaviour = _behaviour(spec)
     if behaviour.startswith("exit at start"):
+        time.sleep(_pause(behaviour))
         print("ModuleNotFoundError: No module named 'robots'")
         return int(behaviour.split()[-1])
     with fs.hold_lock(folder.lock, what=str(folder.root)):
@@ -76,7 +83,7 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
     steps = training["num_envs"] * training["ppo"]["rollouts"]
     iteration, before = _resume(folder)
     last = iteration - (before - training["env_steps"]) // steps
-    pause = 0.5 if behaviour == "slow" else float(os.environ.get("TOY_ITERATION_S", "0.01"))
+    pause = _pause(behaviour)
     begin, env_steps = iteration, before
     if behaviour == "sigterm at start":
         return _result(spec, Ended.STOPPED, "SIGTERM", iteration, env_steps)
@@ -87,17 +94,52 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
         _log_progress(folder, spec, iteration, env_steps, _curve(behaviour, iteration / last))
         if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
             _checkpoint(folder, spec, iteration, env_steps)
+        deadline = time.monotonic() + LONGEST_WAIT_S
+        while _waits(folder, spec, iteration, env_steps) and _stop_reason(folder, spec) is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError("nobody let it go on")
+            time.sleep(0.01)
+        if behaviour == "collapse held" and iteration == last - 2:
+            _await_stop(folder, spec)
         if (
             iteration == last // 2 + 1 and behaviour
         ):  # right after a checkpoint, so that a resumed attempt gets here too
             ended = _misbehave(behaviour)
             if ended is not None:
                 return _result(spec, ended, "as planned", iteration, env_steps)
-        reason = "SIGTERM" if _sigterm else events.stop_requested(folder.stop_request, spec["token"])
+        reason = _stop_reason(folder, spec)
         if reason is not None and iteration < last and behaviour != "hang":
             _checkpoint(folder, spec, iteration, env_steps)
             return _result(spec, Ended.STOPPED, reason, iteration, env_steps)
     return _finish(folder, spec, iteration, env_steps, behaviour)
+
+
+def _pause(behaviour: str) -> float:
+    return 0.5 if behaviour == "slow" else float(os.environ.get("TOY_ITERATION_S", "0.01"))
+
+
+def _waits(folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int) -> bool:
+    with contextlib.suppress(KeyError, FileNotFoundError):
+        if iteration >= int(Path(os.environ["TOY_HOLD"]).read_text()):
+            return True
+    return "TOY_PATIENT" in os.environ and not _is_heard(folder, spec, env_steps)
+
+
+def _is_heard(folder: TrialPaths, spec: dict[str, Any], env_steps: int) -> bool:
+    total, points = spec["training"]["env_steps"], spec["training"]["report_points"]
+    last_report = total * (env_steps * points // total) // points
+    lines = fs.read_lines(StudyPaths(folder.root.parent.parent).decisions)
+    heard = [line["env_step"] for line in lines if (line["action"], line.get("trial")) == ("reported", spec["trial"])]
+    return max(heard, default=0) >= last_report
+
+
+def _stop_reason(folder: TrialPaths, spec: dict[str, Any]) -> str | None:
+    return "SIGTERM" if _sigterm else events.stop_requested(folder.stop_request, spec["token"])
+
+
+def _await_stop(folder: TrialPaths, spec: dict[str, Any]) -> None:
+    while _stop_reason(folder, spec) is None:
+        time.sleep(0.05)
 
 
 def _misbehave(behaviour: str) -> Ended | None:
@@ -152,7 +194,7 @@ def _episodes(spec: dict[str, Any], share: float) -> EpisodeTotals:
 def _curve(behaviour: str, share: float) -> tuple[float, float]:
     """Return the shares of the final success rate and of the final reward at a share of the training."""
     falling = share if share <= 0.5 else 0.25
-    success = {"lazy": 0.0, "collapse": falling, "gamed": falling}.get(behaviour, share)
+    success = {"lazy": 0.0, "collapse": falling, "collapse held": falling, "gamed": falling}.get(behaviour, share)
     return success, share if behaviour == "gamed" else success
 
 

@@ -44,13 +44,24 @@ def tiny_trial(folder: Path, *, attempt: int = 1, **changes: Any) -> TrialPaths:
     return paths
 
 
-def start_worker(paths: TrialPaths) -> subprocess.Popen[bytes]:
-    """Start a worker on a trial folder; its output goes to ``worker.log``."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+SLOW_WORKER = Path(__file__).with_name("slow_worker.py")
+
+
+def start_worker(paths: TrialPaths, slow_from: int | None = None) -> subprocess.Popen[bytes]:
+    """Start a worker on a trial folder; its output goes to ``worker.log``.
+
+    Args:
+        paths: The trial folder.
+        slow_from: Iteration from which on it takes its time, so that it is still at work when a signal comes.
+    """
+    environment, program = {**os.environ, "OMP_NUM_THREADS": "1"}, ["-m", "vbot_campaign.worker"]
+    if slow_from is not None:
+        training = fs.read_json(paths.spec)["training"]
+        environment["SLOW_FROM"] = str(slow_from * training["num_envs"] * training["ppo"]["rollouts"])
+        program = [str(SLOW_WORKER)]
     with paths.log.open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "vbot_campaign.worker", str(paths.root)], stdout=log, stderr=log, env=environment
-        )
+        command = [sys.executable, *program, str(paths.root)]
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)
 
 
 def run_worker(paths: TrialPaths) -> Result:
@@ -72,7 +83,7 @@ def wait_for_iteration(paths: TrialPaths, process: subprocess.Popen[bytes], iter
 
 def kill_at_iteration(paths: TrialPaths, iteration: int, number: int = signal.SIGKILL) -> int:
     """Start a worker and send it a signal once it has reported an iteration; return its exit code."""
-    process = start_worker(paths)
+    process = start_worker(paths, slow_from=iteration)
     wait_for_iteration(paths, process, iteration)
     process.send_signal(number)
     return process.wait(timeout=240)

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.support import toy_study
 from tests.support.snapshots import EVALUATION, PARTS, STEPS, make_spec
 from tests.support.stored_study import store_study
+from tests.support.toy_pace import Hold
 from vbot_campaign.exporters.dashboard import export_dashboard
 from vbot_campaign.paths import CampaignPaths, TrialPaths
 from vbot_campaign.study import load_snapshot, open_storage
@@ -37,7 +38,7 @@ pytestmark = [
 ]
 
 POINTS = 10
-WAIT_S = 60
+WAIT_S = 240
 
 
 @pytest.fixture
@@ -73,7 +74,7 @@ def serving(paths: CampaignPaths) -> Iterator[str]:
         yield f"{dashboard.address.url}dashboard/studies/1"
     finally:
         dashboard.shutdown()
-        thread.join(timeout=10)
+        thread.join(timeout=240)
         dashboard.close()
 
 
@@ -161,12 +162,14 @@ def test_a_study_grows_on_the_page_while_its_workers_train(
 ) -> None:
     monkeypatch.setenv("TOY_ITERATION_S", "0.1")
     paths = CampaignPaths(tmp_path / "live")
+    hold = Hold(monkeypatch, tmp_path / "hold", at=1)
     supervisor = toy_study.start(paths, {"budget": {"trials": 10}})
     toy_study.wait_until(lambda: paths.database.exists() and any(paths.study("toy").trials.glob("*")))
     listed = "return new Set(document.body.innerText.match(/Trial \\d+/g) ?? []).size;"
     with serving(paths) as url:
         browser.get(f"{url}/trials")
         first = wait_for(browser, listed)
+        hold.release()
         wait_for(
             browser, listed.replace("return", "const count =").replace(".size;", f".size; return count > {first};")
         )
@@ -222,7 +225,7 @@ def test_hparams_of_tensorboard_compare_the_trials(browser: Any, tmp_path: Path)
         board.hyperparameters(point, {"Score/final score": score})
         board.scalars(1000, {"Score/final score": score})
         board.close()
-    address = free_port("127.0.0.1", 16106)
+    address = free_port("127.0.0.1", 0)
     command = tensorboard.command(tmp_path / "runs", address)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:

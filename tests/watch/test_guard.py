@@ -44,7 +44,7 @@ class Client:
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: str | None = None) -> Answer:
         """Send one request and return the answer."""
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=240)
         with contextlib.closing(connection):
             connection.request(method, path, body=body, headers=headers or {})
             answer = connection.getresponse()
@@ -70,7 +70,7 @@ def serving(paths: CampaignPaths, **options: object) -> Iterator[Client]:
         yield Client(dashboard)
     finally:
         dashboard.shutdown()
-        thread.join(timeout=10)
+        thread.join(timeout=240)
         dashboard.close()
 
 

@@ -68,7 +68,7 @@ def test_without_a_terminal_each_event_is_a_line(stored: CampaignPaths) -> None:
     study.complete(3, 0.75, {"success_rate": 0.75}, None)
     toy_study.wait_until(lambda: "trial 3 complete: score 0.750, the best so far (success 75%)" in stream.getvalue())
     study.set_status("finished", "all trials have ended")
-    watcher.join(60)
+    watcher.join(240)
     assert not watcher.is_alive()
     assert stream.getvalue().count("walk · stopped: Ctrl-C") == 1
     assert stream.getvalue().count("walk · finished: all trials have ended") == 1
@@ -86,9 +86,10 @@ def test_it_follows_a_running_study_until_ctrl_c(tmp_path: Path, monkeypatch: py
         toy_study.kill(supervisor)
         # Its workers train on alone, and the screen says so.
         toy_study.wait_until(lambda: "toy · stopped: its supervisor is gone; resume it" in terminal.text)
-        assert "resume toy" in terminal.text
+        # The picture may come in pieces: its foot says what to type.
+        toy_study.wait_until(lambda: "resume toy" in terminal.text)
         terminal.process.send_signal(signal.SIGINT)
-        assert terminal.process.wait(60) == 0
+        assert terminal.process.wait(240) == 0
     for attempt in toy_study.live_workers(paths):
         os.kill(attempt.pid or 0, signal.SIGKILL)
     close_readers()
@@ -150,7 +151,7 @@ def test_a_terminal_gets_its_own_screen_back_when_the_command_is_terminated(stor
     with Terminal("status", "walk", "--watch", runs=stored.root) as terminal:
         toy_study.wait_until(lambda: "walk · stopped" in terminal.text)
         terminal.process.send_signal(signal.SIGTERM)
-        assert terminal.process.wait(60) == 0
+        assert terminal.process.wait(240) == 0
     assert terminal.raw.rstrip().count("\x1b[?1049h") == terminal.raw.count("\x1b[?1049l") == 1
 
 

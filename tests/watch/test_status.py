@@ -6,7 +6,7 @@ import io
 import os
 import re
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -48,10 +48,17 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CampaignPaths:
     return CampaignPaths(Path("runs"))
 
 
-def shown(paths: CampaignPaths, snapshot: StudySnapshot, *, width: int = 80, height: int | None = None) -> str:
+def shown(
+    paths: CampaignPaths,
+    snapshot: StudySnapshot,
+    *,
+    width: int = 80,
+    height: int | None = None,
+    now: datetime | None = None,
+) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=False)
-    console.print(status_table(paths, snapshot, height=height))
+    console.print(status_table(paths, snapshot, now=now, height=height))
     return stream.getvalue()
 
 
@@ -85,7 +92,9 @@ def test_a_running_trial_is_told_in_two_lines(paths: CampaignPaths) -> None:
     done = [make_trial(n, reports={STEPS // 4: score}) for n, score in enumerate((0.1, 0.2, 0.6))]
     running = make_running(3, reports=curve, parts={"success_rate": 0.125})
     snapshot = write_study(paths, make_snapshot(spec=spec, trials=(*done, running)))
-    text = shown(paths, snapshot, width=120)
+    written = TrialPaths(paths.study("walk").root / str(snapshot.trials[3].folder)).metrics
+    os.utime(written, (START.timestamp(), START.timestamp()))
+    text = shown(paths, snapshot, width=120, now=START)
     # 450 000 env steps left at 1 000 per second.
     assert row(text, 3) == ["3", "cpu:1", "━━━━━" + 15 * "┄", "25%", "0.300", "12%", "-", "-", "7m30s", "1", "0s", "▁█"]
     assert "rank 2 of 4, peak 0.100 above the median (0.200) · 1k steps/s · success 12%" in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -76,9 +77,8 @@ def test_what_only_this_machine_can_reach(host: str, expected: bool) -> None:
 def test_it_answers_and_ends_with_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     paths = CampaignPaths(tmp_path / "runs")
     paths.study("walk").root.mkdir(parents=True)
-    port = free_port("127.0.0.1", 16006).port
     process = subprocess.Popen(
-        [sys.executable, "-c", SERVE, str(paths.root), str(port)],
+        [sys.executable, "-c", SERVE, str(paths.root), "0"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PATH": ""},
@@ -86,10 +86,10 @@ def test_it_answers_and_ends_with_a_signal(tmp_path: Path, number: signal.Signal
     assert process.stdout is not None
     with process, process.stdout:
         url = process.stdout.readline().decode().strip()
-        assert url == f"http://127.0.0.1:{port}/"
-        assert "TensorBoard" in _read(url, timeout_s=60)
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d*/", url)
+        assert "TensorBoard" in _read(url, timeout_s=300)
         process.send_signal(number)
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=300) == 0
     with pytest.raises(OSError, match="refused"):
         _read(url, timeout_s=0)
 
@@ -98,7 +98,7 @@ def _read(url: str, timeout_s: float) -> str:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=240) as answer:  # noqa: S310
                 return str(answer.read().decode())
         except OSError:
             if time.monotonic() >= deadline:

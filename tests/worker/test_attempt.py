@@ -118,7 +118,7 @@ def test_a_pruned_trial_has_its_last_score_among_the_hparams_and_a_stopped_one_h
         process = start_worker(paths)
         wait_for_iteration(paths, process, 25)  # a point of the grid is every 20
         request_stop(paths.stop_request, reason, token="token-1")
-        assert process.wait(timeout=60) == 0, paths.log.read_text()
+        assert process.wait(timeout=240) == 0, paths.log.read_text()
         ended[reason] = EventAccumulator(str(paths.root)).Reload()
     tags = ended["pruned"].Tags()["scalars"]
     assert ended["pruned"].Scalars("Score/final score")[-1].value == pytest.approx(
@@ -145,7 +145,7 @@ def test_stop_request_is_meant_for_one_attempt(tmp_path: Path) -> None:
     process = start_worker(paths)
     wait_for_iteration(paths, process, 3)
     request_stop(paths.stop_request, "pruned", token="token-1")
-    assert process.wait(timeout=30) == 0
+    assert process.wait(timeout=240) == 0
     result = result_of(paths)
     assert (result.state, result.reason, result.score) == (Ended.STOPPED, "pruned", None)
     assert (paths.checkpoints / (result.last_checkpoint or "")).is_file()
@@ -156,10 +156,10 @@ def test_a_folder_has_one_worker(tmp_path: Path) -> None:
     first = start_worker(paths)
     wait_for_iteration(paths, first, 1)
     assert fs.is_locked(paths.lock)
-    assert start_worker(paths).wait(timeout=30) == 3
+    assert start_worker(paths).wait(timeout=240) == 3
     assert not paths.result.exists(), "the second worker touched nothing"
     first.send_signal(signal.SIGTERM)
-    assert first.wait(timeout=30) == 0
+    assert first.wait(timeout=240) == 0
     assert not fs.is_locked(paths.lock)
 
 
@@ -179,7 +179,7 @@ def test_errors_have_a_class_an_exit_code_and_a_reason(
     tmp_path: Path, changes: dict[str, object], state: Ended, words: str
 ) -> None:
     paths = tiny_trial(tmp_path, **changes)
-    code = start_worker(paths).wait(timeout=60)
+    code = start_worker(paths).wait(timeout=240)
     result = result_of(paths)
     assert result.state is state, result.reason
     assert code == EXIT_CODES[state]

@@ -67,7 +67,7 @@ def assert_goes_on(paths: TrialPaths) -> None:
 
 def test_a_disk_that_fills_up_in_the_middle(small_disk: Path) -> None:
     paths = tiny_trial(small_disk / "trial", env_steps=ENV_STEPS)
-    process = start_worker(paths)
+    process = start_worker(paths, slow_from=9)
     wait_for_iteration(paths, process, 9)
     fill(small_disk / "filler")
     assert process.wait(timeout=240) == 12, paths.log.read_text()
@@ -81,7 +81,7 @@ def test_a_disk_that_fills_up_in_the_middle(small_disk: Path) -> None:
 
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     paths = tiny_trial(tmp_path, env_steps=ENV_STEPS)
-    process = start_worker(paths)
+    process = start_worker(paths, slow_from=8)
     wait_for_iteration(paths, process, 8)
     process.kill()
     process.wait(timeout=240)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -64,12 +65,29 @@ def test_from_the_instant_of_the_new_token_every_file_stays_as_it_is(tmp_path: P
     assert not fs.is_locked(paths.lock)
 
 
+WAITS = """
+import sys, time
+from pathlib import Path
+from vbot_campaign import fs
+from vbot_campaign.worker.attempt import run_attempt
+
+def wait(env):
+    while fs.read_json(Path(sys.argv[1]) / "trial.json")["attempt"] == 1:
+        time.sleep(0.01)
+
+sys.exit(run_attempt(Path(sys.argv[1]), on_env=wait))
+"""
+"""A worker that begins to train when its folder is another attempt's."""
+
+
 def test_an_error_of_a_fenced_attempt_is_not_told_either(tmp_path: Path) -> None:
     reward = {"alive_bonus": 1e38, "arrival_bonus": 1e38}
     paths = tiny_trial(tmp_path, **{**SLOW, "reward": reward})
-    process = start_worker(paths)
-    while not paths.meta.exists():
+    with paths.log.open("ab") as log:
+        process = subprocess.Popen([sys.executable, "-c", WAITS, str(paths.root)], stdout=log, stderr=log)
+    while not paths.meta.exists():  # it has its place by then, and trains nothing yet
         assert process.poll() is None, paths.log.read_text()
+        time.sleep(0.005)
     tiny_trial(tmp_path, attempt=2, **SLOW)
     assert process.wait(timeout=240) == EXIT_FENCED, paths.log.read_text()
     assert not paths.result.exists()

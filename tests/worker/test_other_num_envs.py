@@ -24,7 +24,7 @@ BUDGET = 128 * 16 * 24
 def test_half_the_robots_train_the_other_part_of_the_budget(tmp_path: Path, trainer: str) -> None:
     changes: dict[str, Any] = {"trainer": trainer, "env_steps": BUDGET, "report_points": 6}
     paths = tiny_trial(tmp_path, num_envs=128, **changes)
-    process = start_worker(paths)
+    process = start_worker(paths, slow_from=10)
     wait_for_iteration(paths, process, 10)
     request_stop(paths.stop_request, "stop", token="token-1")
     assert process.wait(timeout=240) == 0

@@ -44,7 +44,7 @@ def install(folder: Path, target: str = "robots:Halving") -> None:
 def run(paths: TrialPaths, *path: Path) -> Result:
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, path))}
     subprocess.run(
-        [sys.executable, "-m", "vbot_campaign.worker", paths.root], env=environ, timeout=60, capture_output=True
+        [sys.executable, "-m", "vbot_campaign.worker", paths.root], env=environ, timeout=240, capture_output=True
     )
     result = Result.read(paths.result)
     assert result is not None
