@@ -94,11 +94,7 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
         _log_progress(folder, spec, iteration, env_steps, _curve(behaviour, iteration / last))
         if iteration % CHECKPOINT_EVERY == 0 or iteration == last:
             _checkpoint(folder, spec, iteration, env_steps)
-        deadline = time.monotonic() + LONGEST_WAIT_S
-        while _waits(folder, spec, iteration, env_steps) and _stop_reason(folder, spec) is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError("nobody let it go on")
-            time.sleep(0.01)
+        _hold(folder, spec, iteration, env_steps)
         if behaviour == "collapse held" and iteration == last - 2:
             _await_stop(folder, spec)
         if (
@@ -116,6 +112,14 @@ def _train(folder: TrialPaths, spec: dict[str, Any], behaviour: str) -> Result:
 
 def _pause(behaviour: str) -> float:
     return 0.5 if behaviour == "slow" else float(os.environ.get("TOY_ITERATION_S", "0.01"))
+
+
+def _hold(folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int) -> None:
+    deadline = time.monotonic() + LONGEST_WAIT_S
+    while _waits(folder, spec, iteration, env_steps) and _stop_reason(folder, spec) is None:
+        if time.monotonic() > deadline:
+            raise TimeoutError("nobody let it go on")
+        time.sleep(0.01)
 
 
 def _waits(folder: TrialPaths, spec: dict[str, Any], iteration: int, env_steps: int) -> bool:
