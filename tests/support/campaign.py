@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -148,8 +149,10 @@ def kill_everything(process: subprocess.Popen[str]) -> int:
     root.suspend()  # so that it starts no worker between the look and the kill
     children = root.children(recursive=True)
     workers = [child for child in children if _is_worker(child)]
-    for victim in (root, *children):
-        victim.kill()
+    # It comes last: as long as it is there, no number of a process that it has started is given to another one.
+    for victim in (*children, root):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
     psutil.wait_procs(children, timeout=240)
     finish(process, -signal.SIGKILL)
     return len(workers)
