@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
+import pytest
+
+import vbot_campaign
 from vbot_campaign import fs
 from vbot_campaign.paths import TrialPaths
 from vbot_campaign.spec.training import TrainingSpec, TrialSpec
@@ -39,3 +45,21 @@ def test_the_same_attempt_started_again_and_a_damaged_file_leave_no_trace(tmp_pa
     paths.meta.write_text('{"torn')
     write_experiment_meta(paths, trial(2), resumed_from=0)
     assert fs.read_json(paths.meta)["earlier_attempts"] == []
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_the_checkout_is_looked_at_and_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "checkout" / "vbot_campaign" / "__init__.py"
+    program.parent.mkdir(parents=True)
+    program.write_text("")
+    for command in ("init", "add .", "-c user.name=ada -c user.email=ada@example.org commit -m first"):
+        subprocess.run(["git", "-C", tmp_path / "checkout", *command.split()], check=True, capture_output=True)
+    os.utime(program, (0, 0))  # a plain `git status` notes the new time in the index, under a lock
+    index = tmp_path / "checkout" / ".git" / "index"
+    before = index.read_bytes()
+    monkeypatch.setattr(vbot_campaign, "__file__", str(program))
+
+    write_experiment_meta(TrialPaths(tmp_path), trial(1), resumed_from=0)
+
+    assert fs.read_json(TrialPaths(tmp_path).meta)["git"]["dirty"] is False
+    assert index.read_bytes() == before
