@@ -209,15 +209,14 @@ def assert_equal_studies(found: Campaign, wanted: Campaign) -> None:
 @pytest.mark.timeout(1800)  # it starts four supervisors one after the other
 def test_two_slots_killed_interrupted_and_stopped(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path)
-    file = campaign.write(workers={"num_envs": 32, "slots": 2}, env_steps_per_trial=4 * BUDGET, budget={"trials": 3})
+    file = campaign.write(workers={"num_envs": 32, "slots": 2}, env_steps_per_trial=3 * BUDGET, budget={"trials": 3})
 
     process = campaign.start("run", file)
     campaign.wait_for(process, lambda: min(campaign.iteration(0), campaign.iteration(1)) >= 10)
     assert kill_everything(process) == 2
     killed_at = [campaign.iteration(number) * ITERATION for number in (0, 1)]
 
-    process = campaign.start("resume", "tiny")
-    campaign.wait_for(process, lambda: min(campaign.iteration(0), campaign.iteration(1)) >= 40)
+    process = resume_both(campaign)
     process.send_signal(signal.SIGINT)
     output = finish(process)
     assert "resume tiny" in output, "it says how to go on"
@@ -225,8 +224,7 @@ def test_two_slots_killed_interrupted_and_stopped(tmp_path: Path) -> None:
     for number, reached in enumerate(killed_at):
         assert_at_most_one_interval_again(campaign.snapshot().trials[number], 2, reached)
 
-    process = campaign.start("resume", "tiny")
-    campaign.wait_for(process, lambda: min(campaign.iteration(0), campaign.iteration(1)) >= 60)
+    process = resume_both(campaign)
     assert "tiny" in campaign.call("stop", "tiny")
     finish(process)
     assert_stopped(campaign, "stopped on request")
@@ -242,6 +240,14 @@ def test_two_slots_killed_interrupted_and_stopped(tmp_path: Path) -> None:
         assert folder is not None
         assert_grows(folder)
     assert "agree" in campaign.call("verify", "tiny")
+
+
+def resume_both(campaign: Campaign) -> subprocess.Popen[str]:
+    """Resume the study and wait until its first two trials are further than they were."""
+    before = [campaign.iteration(number) for number in (0, 1)]
+    process = campaign.start("resume", "tiny")
+    campaign.wait_for(process, lambda: all(campaign.iteration(number) >= before[number] + 10 for number in (0, 1)))
+    return process
 
 
 def assert_stopped(campaign: Campaign, reason: str) -> None:

@@ -29,7 +29,7 @@ COMMAND = (sys.executable, "-m", "vbot_campaign.cli")
 ITERATION = 32 * 16
 """Env steps of one iteration of the tiny study."""
 CHECKPOINT_EVERY = 7 * ITERATION
-TIMEOUT_S = 300.0
+TIMEOUT_S = 900.0
 
 
 def tiny_study(**changes: Any) -> dict[str, Any]:

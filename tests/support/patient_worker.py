@@ -18,7 +18,7 @@ from vbot_campaign.spec.loading import read_trial_spec
 from vbot_campaign.worker.attempt import run_attempt
 from vbot_campaign.worker.trainer import Progress
 
-TIMEOUT_S = 300.0
+TIMEOUT_S = 900.0
 
 
 def main(folder: Path) -> int:
