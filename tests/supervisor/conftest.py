@@ -6,7 +6,15 @@ import json
 
 import pytest
 
+from tests.support.toy_pace import Hold
 from vbot_campaign.paths import CampaignPaths
+from vbot_campaign.supervisor.notify import Notifier
+
+
+@pytest.fixture(autouse=True)
+def patient_notifier(monkeypatch):
+    """Wait for the last messages on a busy machine too."""
+    monkeypatch.setattr(Notifier.close, "__defaults__", (240.0,))
 
 
 @pytest.fixture
@@ -24,3 +32,9 @@ def toy(monkeypatch):
 
     plan()
     return plan
+
+
+@pytest.fixture
+def hold(monkeypatch, tmp_path):
+    """Hold toy workers where they have written their first checkpoint."""
+    return Hold(monkeypatch, tmp_path / "hold", at=5)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.builders import cpu_slots
 from tests.support.campaign import ITERATION, Campaign, assert_grows, finish
-from tests.support.toy_pace import Hold, checkpoints_at, hurrying
+from tests.support.toy_pace import checkpoints_at, hurrying
 from tests.support.toy_study import (
     actions,
     alerts,
@@ -33,12 +33,6 @@ from vbot_campaign.supervisor.slots import Slot
 
 COMPLETE, PRUNED = TrialState.COMPLETE, TrialState.PRUNED
 THRESHOLD = {"name": "threshold", "lower": 0.9, "warmup": 0.2}
-
-
-@pytest.fixture
-def hold(monkeypatch, tmp_path):
-    """Hold toy workers where they have written their first checkpoint."""
-    return Hold(monkeypatch, tmp_path / "hold", at=5)
 
 
 def orphans(paths, **overrides):

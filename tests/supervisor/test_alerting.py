@@ -11,7 +11,6 @@ import yaml
 from tests.support.builders import cpu_slots
 from tests.support.mailbox import mailbox
 from tests.support.nvml import GB, FakeGpu, FakeLibrary
-from tests.support.toy_pace import Hold
 from tests.support.toy_study import alert_lines, resume, run, states, wait_until
 from vbot_campaign.exporters.mirrors import MirrorExporter
 from vbot_campaign.exporters.verify import verify
@@ -19,17 +18,11 @@ from vbot_campaign.spec.training import ThreadSettings
 from vbot_campaign.study.snapshot import TrialState
 from vbot_campaign.study.study import load_snapshot
 from vbot_campaign.supervisor import request_study_stop
-from vbot_campaign.supervisor.notify import VARIABLE, Notifier
+from vbot_campaign.supervisor.notify import VARIABLE
 from vbot_campaign.supervisor.slots import Slot
 
 COMPLETE, PRUNED, FAILED = TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED
 ONE = {"trials": 1}
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Wait for the last messages on a busy machine too."""
-    monkeypatch.setattr(Notifier.close, "__defaults__", (240.0,))
 
 
 def causes(paths):
@@ -114,9 +107,9 @@ def test_without_that_it_is_told_and_trained_on(paths, toy, behaviour, cause):
     assert causes(paths) == [cause, "finished"]
 
 
-def test_a_supervisor_that_reads_a_curve_again_tells_nothing_twice(paths, toy, monkeypatch, tmp_path):
+def test_a_supervisor_that_reads_a_curve_again_tells_nothing_twice(paths, toy, hold):
     toy({"0": {"*": "collapse"}})
-    hold = Hold(monkeypatch, tmp_path / "hold", at=20)
+    hold.at(20)
 
     def stop():
         wait_until(lambda: "collapse" in causes(paths))
@@ -149,8 +142,8 @@ def gpu_slot(monkeypatch):
     return (Slot("gpu:0", "cuda:0", "GPU-aaaa-1111", ThreadSettings()),)
 
 
-def test_a_gpu_in_trouble_is_told(paths, toy, monkeypatch, gpu_slot, tmp_path):
-    hold = Hold(monkeypatch, tmp_path / "hold", at=1)
+def test_a_gpu_in_trouble_is_told(paths, toy, monkeypatch, gpu_slot, hold):
+    hold.at(1)
     hot = pynvml.nvmlClocksThrottleReasonHwThermalSlowdown
     other = FakeGpu("GPU-bbbb-2222", used=80 * GB, celsius=99)
     FakeLibrary(FakeGpu(used=76 * GB, celsius=92, slowdown=hot), other).install(monkeypatch)

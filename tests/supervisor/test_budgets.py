@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.support.builders import cpu_slots
-from tests.support.toy_pace import Hold
 from tests.support.toy_study import (
     actions,
     checkpoint_lines,
@@ -34,12 +33,6 @@ from vbot_campaign.supervisor import plan_resume, raise_budget
 from vbot_campaign.supervisor.slots import Slot
 
 SECOND = 1.0 / 3600
-
-
-@pytest.fixture
-def hold(monkeypatch, tmp_path):
-    """Hold toy workers where they have written their first checkpoint."""
-    return Hold(monkeypatch, tmp_path / "hold", at=5)
 
 
 def gpu_slots(count=2):

@@ -181,6 +181,22 @@ def test_a_worker_without_a_new_env_step_is_ended_and_followed_by_another(paths,
     assert "_misbehave" in folder_of(paths, trial).log.read_text(), "where it hung"
 
 
+def test_one_long_round_of_the_supervisor_is_no_hang_of_a_worker(paths, toy, hold):
+    looks = []
+
+    def clock():
+        # Once the worker stands still, one round takes ten seconds; some rounds later it may go on.
+        if "reported" in actions(paths):
+            looks.append(1)
+        if len(looks) > 40:
+            hold.release()
+        return time.monotonic() + 10.0 * (len(looks) > 20)
+
+    (trial,) = run(paths, {"clock": clock}, budget=ONE, workers=workers(watchdog_s=9.0)).snapshot.trials
+    assert (trial.state, len(trial.attempts)) == (COMPLETE, 1)
+    assert alerts(paths) == []
+
+
 def test_a_frozen_worker_is_killed_and_followed_by_another(paths, toy):
     toy({"0": {"1": "freeze"}})
     (trial,) = run(paths, with_clock(paths, grace_s=1.0), budget=ONE).snapshot.trials

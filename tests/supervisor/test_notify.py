@@ -18,12 +18,6 @@ from vbot_campaign.supervisor.notify import HOUR_S, VARIABLE, Notifier, Silence,
 SECRET = "s3cret"
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch):
-    """Wait for the last messages on a busy machine too."""
-    monkeypatch.setattr(Notifier.close, "__defaults__", (240.0,))
-
-
 def alert(cause="collapse", level="warning", trial=None, message="the score fell", advice="look at it"):
     return AlertView("2026-01-31T12:00:00Z", level, cause, message, advice, trial)
 
