@@ -113,6 +113,17 @@ def test_what_waits_says_why_and_what_ended_how(paths: CampaignPaths) -> None:
     assert "best 0.600 (trial 0)" in text
 
 
+def test_a_trial_took_the_time_in_which_it_was_trained_and_not_the_night_between(paths: CampaignPaths) -> None:
+    begun = START + timedelta(hours=9)
+    attempts = (
+        make_attempt(reason="interrupted"),
+        make_attempt(number=2, started=begun, ended=begun + timedelta(minutes=2)),
+    )
+    trial = make_trial(0, attempts=attempts, ended=begun + timedelta(minutes=2))
+    text = shown(paths, write_study(paths, make_snapshot(trials=(trial,))))
+    assert row(text, 0)[-2:] == ["2", "8m00s"]
+
+
 def test_slots_are_shown_with_their_trial(paths: CampaignPaths) -> None:
     lines = shown(paths, make_snapshot(trials=(make_running(3),))).splitlines()
     assert re.match(r"cpu:0 +free +- +- .*CPU, \d+ core", next(line for line in lines if line.startswith("cpu:0")))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.text import Text
 
+from vbot_campaign.exporters import rows
 from vbot_campaign.study.snapshot import StudySnapshot, TrialState, TrialView
 from vbot_campaign.watch import units
 from vbot_campaign.watch.columns import columns, line
@@ -45,8 +46,8 @@ def unfinished_lines(
         details: Give each a second line: the pruner's view, score parts and speed, or why it waits.
     """
     titles = ("#", "slot", "progress", "score", *_PARTS.values(), "ETA", "try", "seen")
-    rows = [_unfinished(row, wide=width >= WIDE) for row in trials]
-    lines = columns(titles, rows, right=("#", *titles[3:]))
+    cells = [_unfinished(row, wide=width >= WIDE) for row in trials]
+    lines = columns(titles, cells, right=("#", *titles[3:]))
     head, *lines = _with_curves(lines, [row.trial for row in trials], width)
     if not details:
         return [head, *lines]
@@ -118,8 +119,8 @@ def finished_lines(snapshot: StudySnapshot, trials: Sequence[TrialView], *, widt
     """
     wide = width >= WIDE
     titles = ("#", "state", "score", *_PARTS.values(), "env steps", "try", "took", *(("parameters",) if wide else ()))
-    rows = [(*_finished(snapshot, trial), *((_parameters(trial),) if wide else ())) for trial in trials]
-    return columns(titles, rows, right=("#", "score", *_PARTS.values(), "try", "took"))
+    cells = [(*_finished(snapshot, trial), *((_parameters(trial),) if wide else ())) for trial in trials]
+    return columns(titles, cells, right=("#", "score", *_PARTS.values(), "try", "took"))
 
 
 def best_first(trials: Sequence[TrialView]) -> list[TrialView]:
@@ -136,7 +137,7 @@ def _finished(snapshot: StudySnapshot, trial: TrialView) -> tuple[str | Text, ..
     failed = trial.state is TrialState.FAILED
     parts = {} if failed else trial.parts or {}
     is_best = snapshot.best is not None and trial.number == snapshot.best.number
-    took = (trial.ended - trial.started).total_seconds() if trial.ended and trial.started else None
+    hours = rows.hours(trial)
     return (
         str(trial.number),
         Text(trial.state.value, style=_COLOURS[trial.state]),
@@ -144,7 +145,7 @@ def _finished(snapshot: StudySnapshot, trial: TrialView) -> tuple[str | Text, ..
         *(units.percent(parts.get(name)) for name in _PARTS),
         bar(min(trial.env_steps / snapshot.spec.env_steps_per_trial, 1.0), 10),
         str(len(trial.attempts)),
-        units.duration(took),
+        units.duration(None if hours is None else hours * 3600),
     )
 
 
