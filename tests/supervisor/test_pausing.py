@@ -158,7 +158,8 @@ def test_points_of_paused_trials_stay_and_a_budget_of_env_steps_leaves_them_resu
     assert states(outcome)[:2] == [WAITING] * 2
     assert prune_checkpoints(paths, "toy", keep_last=0).removals == ()
     paused = [trial for trial in load_snapshot(paths, "toy").trials if trial.is_paused]
-    assert paused[0].number == 0, "the others may have been let go by then"
+    assert paused[0].number == 0
+    assert paused[1].number == 1 or "promoted" in actions(paths, 1), "the best of three is let go, if there was time"
     for trial in paused:
         points = [point for point in trial.checkpoints if point.kind == "resume"]
         assert max(point.env_steps for point in points) == trial.env_steps
