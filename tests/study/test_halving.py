@@ -108,7 +108,8 @@ def test_a_small_study_lets_the_best_go_on_when_no_more_trials_come():
 
 
 def test_as_many_go_on_in_the_end_as_are_to_be_confirmed():
-    study = study_spec(pruner={}, report_points=20, confirm={"top": 3})
+    pruner = {"rungs": [{"at": 0.15, "keep": 0.75}, {"at": 0.4, "keep": 0.25}]}
+    study = study_spec(pruner=pruner, report_points=20, confirm={"top": 3})
     board = rungs_of(study)
     for trial, score in enumerate(SCORES[:4]):
         board.put(Entrant(trial, ((4500, score), (12_000, score)), passed=1, paused=True))

@@ -137,10 +137,8 @@ class PrunerSettings(Strict):
     """Report points whose median is compared (rungs, noise_aware)."""
     noise_factor: float = Field(default=1.0, ge=0)
     """Standard deviations of the noise by which a trial must fall short (noise_aware)."""
-    rungs: tuple[RungSettings, ...] = Field(
-        default=(RungSettings(at=0.15, keep=0.75), RungSettings(at=0.4, keep=0.25)), min_length=1
-    )
-    """The first one leaves out what is hopeless, the last one those that will not be the best (rungs)."""
+    rungs: tuple[RungSettings, ...] = Field(default=(RungSettings(at=0.4, keep=0.25),), min_length=1)
+    """In order. Early ones should keep most, since little is known there (rungs)."""
     pause: bool = False
     """Pause a trial at a rung instead of stopping it, and let it go on when it is among the best by then
     (successive_halving)."""
