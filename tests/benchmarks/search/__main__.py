@@ -1,7 +1,7 @@
 """``python -m tests.benchmarks.search``: is our search better than random search, Optuna's and Ray Tune's?
 
-Plays searches on recorded trainings (``curves.json.gz``) and prints one table. What the columns mean and how the
-recording is made is in ``docs/benchmarks.md``.
+Plays searches on recorded trainings (``four.json.gz``, ``ten.json.gz``) and prints a table for each. What the columns
+mean and how the recordings are made is in ``docs/benchmarks.md``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import optuna
@@ -26,38 +28,44 @@ from tests.benchmarks.search.figures import (
     target_score,
 )
 from tests.benchmarks.search.searches import DEFAULT, OURS, RANDOM, searches
-from tests.benchmarks.search.table import TABLE_FILE, Table, read_table
+from tests.benchmarks.search.table import TABLE_FILE, TEN_FILE, Table, read_table
 from tests.benchmarks.search.world import Played, World
 from vbot_campaign.errors import CampaignError, SpecError
 
 LEAST_CONFIGURATIONS = 6
+RECORD = "python -m tests.benchmarks.search.record"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Play, print, and return the exit code; whether the promises hold does not change it."""
     options = _parser().parse_args(arguments)
     try:
-        table = read_table(options.table)
+        files = options.table or [TABLE_FILE, TEN_FILE]
+        tables = [read_table(file) for file in files]
         if options.live:
             from tests.benchmarks.search.live import run_live
 
-            return run_live(options.live_runs, table)
-        return _replay(table, options)
+            return run_live(options.live_runs, tables[0])
+        for number, (file, table) in enumerate(zip(files, tables, strict=True)):
+            if number:
+                print()
+            _replay(file, table, options)
+        return 0
     except CampaignError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _replay(table: Table, options: argparse.Namespace) -> int:
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+def _replay(file: Path, table: Table, options: argparse.Namespace) -> None:
+    _quiet()
     if min(options.repetitions, options.ray_repetitions) < 1:
         raise SpecError("--repetitions and --ray-repetitions: at least 1; an interval takes ten or more.")
     known = len(table.complete)
     print(f"{table.spec.study}: {table.words()}, {table.spec.env_steps_per_trial:,} env steps each")
     if known < LEAST_CONFIGURATIONS:
         raise SpecError(
-            f"{options.table}: {known} configurations are too few to search; {LEAST_CONFIGURATIONS} are the least. "
-            "Train more with: python -m tests.benchmarks.search.record"
+            f"{file}: {known} configurations are too few to search; {LEAST_CONFIGURATIONS} are the least. "
+            f"Train more with: {RECORD} --table {file}"
         )
     trials = full_trials(table)
     budget = 2 * trials * table.spec.env_steps_per_trial
@@ -65,15 +73,24 @@ def _replay(table: Table, options: argparse.Namespace) -> int:
     targets = [target_score(world, trials) for world in worlds]
     _describe(worlds, trials, targets)
     rows: list[Figures] = []
-    for search in searches():
-        worlds = [World(table, repetition, budget) for repetition in range(options.repetitions)]
-        rows.append(_figures(search.name, [(world, search.play(world)) for world in worlds], targets, rows))
+    # A process for each core: a search alone takes minutes.
+    with ProcessPoolExecutor(initializer=_quiet) as processes:
+        for search in searches():
+            played = processes.map(_play, repeat(search.name), repeat(table), range(len(worlds)), repeat(budget))
+            rows.append(_figures(search.name, list(zip(worlds, played, strict=True)), targets, rows))
     if options.ray:
         _ray(table, targets[: options.ray_repetitions], budget, rows)
     print(f"\n{promises(rows)}")
     if table.missing:
-        print("The table is PARTIAL, so nothing is settled. Go on with: python -m tests.benchmarks.search.record")
-    return 0
+        print(f"The table is PARTIAL, so nothing is settled. Go on with: {RECORD} --table {file}")
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def _play(search: str, table: Table, repetition: int, budget: int) -> Played:
+    return next(one for one in searches() if one.name == search).play(World(table, repetition, budget))
 
 
 def full_trials(table: Table) -> int:
@@ -159,8 +176,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=50, help="of each row, default 50")
     parser.add_argument("--ray-repetitions", type=int, default=10, help="of Ray Tune's row, default 10")
     parser.add_argument("--no-ray", dest="ray", action="store_false", help="leave Ray Tune out")
-    parser.add_argument("--table", type=Path, default=TABLE_FILE, help="default curves.json.gz beside this file")
-    parser.add_argument("--live", action="store_true", help="train small studies instead of playing recorded ones")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        action="append",
+        help="default four.json.gz, then ten.json.gz",
+    )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="train small studies instead of playing recorded ones",
+    )
     parser.add_argument("--live-runs", type=Path, default=Path("runs/search-live"), help="default runs/search-live")
     return parser
 

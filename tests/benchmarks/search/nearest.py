@@ -1,9 +1,10 @@
 """From a point that a searcher suggests to the nearest configuration of a table that is still free.
 
-A table has some tens of points, and a searcher may suggest any. Whoever asks, our samplers, Optuna's or Ray's, is
-given the nearest configuration that was not used yet, and is told that configuration's own values and not those it had
-suggested: its model learns what is true. (Drawing from the finite set instead would need a part of each sampler that
-libraries keep to themselves, so every row would have another search than its users.)
+A table has some tens of points, and a searcher may suggest any. Whoever has a model, our samplers, Optuna's or Ray's,
+is given the nearest configuration that was not used yet, and is told that configuration's own values and not those it
+had suggested: its model learns what is true. (Drawing from the finite set instead would need a part of each sampler
+that libraries keep to themselves, so every row would have another search than its users.) Random search has no model
+and takes any (`World.take_any`).
 
 Values are those that Optuna stores. This module needs Optuna alone, because Ray's process has nothing else of ours.
 """

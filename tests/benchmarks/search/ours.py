@@ -50,7 +50,8 @@ class _Search:
         """Make the next trial and return its number."""
         drawn = samplers.draw(self._spec, self._study.get_trials(deepcopy=False))
         assert drawn is not None
-        number = self._world.take(drawn.params)
+        is_random = self._spec.sampler.name == "random" and bool(self._world.used)
+        number = self._world.take_any() if is_random else self._world.take(drawn.params)
         point = samplers.at_point(self._spec, self._world.table.points[number])
         self._study.add_trial(
             optuna.trial.create_trial(

@@ -189,11 +189,13 @@ def _training(trial: TrialView) -> Training | None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.search.record", description=__doc__)
     parser.add_argument("--runs", type=Path, default=Path("runs/search"), help="default runs/search")
-    parser.add_argument("--table", type=Path, default=TABLE_FILE, help="default curves.json.gz beside this file")
+    parser.add_argument("--table", type=Path, default=TABLE_FILE, help="default four.json.gz beside this file")
     parser.add_argument(
-        "--study", type=Path, default=STUDY_FILE, help="of a new table, default curves.yaml; beside it lies start.pt"
+        "--study", type=Path, default=STUDY_FILE, help="of a new table, default four.yaml; beside it lies start.pt"
     )
-    parser.add_argument("--configurations", type=int, default=CONFIGURATIONS, help="of a new table, default 48")
+    parser.add_argument(
+        "--configurations", type=int, default=CONFIGURATIONS, help=f"of a new table, default {CONFIGURATIONS}"
+    )
     parser.add_argument("--export", action="store_true", help="only write what is trained by now")
     return parser
 

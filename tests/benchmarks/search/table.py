@@ -22,9 +22,11 @@ from vbot_campaign.spec.resolve import with_defaults
 from vbot_campaign.spec.study import StudySpec
 
 HERE = Path(__file__).parent
-STUDY_FILE = HERE / "curves.yaml"
-TABLE_FILE = HERE / "curves.json.gz"
-CONFIGURATIONS = 48
+STUDY_FILE = HERE / "four.yaml"
+TABLE_FILE = HERE / "four.json.gz"
+CONFIGURATIONS = 144
+TEN_FILE = HERE / "ten.json.gz"
+"""The harder table; its study file lies beside it."""
 SEEDS = (1, 2)
 _VERSION = 1
 
@@ -100,7 +102,7 @@ def new_table(study_file: Path = STUDY_FILE, configurations: int = CONFIGURATION
     return Table(spec, tuple(draw_points(spec, configurations)), SEEDS)
 
 
-def read_table(file: Path = TABLE_FILE) -> Table:
+def read_table(file: Path) -> Table:
     """Read a table.
 
     Raises:

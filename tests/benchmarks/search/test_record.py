@@ -13,7 +13,17 @@ import psutil
 import pytest
 
 from tests.benchmarks.search.record import export, main, queue_missing
-from tests.benchmarks.search.table import STUDY_FILE, Table, Training, new_table, read_table, write_table
+from tests.benchmarks.search.table import (
+    CONFIGURATIONS,
+    STUDY_FILE,
+    TABLE_FILE,
+    TEN_FILE,
+    Table,
+    Training,
+    new_table,
+    read_table,
+    write_table,
+)
 from vbot_campaign.errors import SpecError
 from vbot_campaign.paths import CampaignPaths
 from vbot_campaign.study.reading import read_snapshot
@@ -24,8 +34,8 @@ from vbot_campaign.study.study import CampaignStudy, close_readers, load_snapsho
 ROOT = Path(__file__).parents[3]
 SMALL = {
     "env_steps_per_trial: 1_000_000": "env_steps_per_trial: 9_000",
-    "num_envs: 256": "num_envs: 8, slots: 1",
-    "episode_seconds: 5.0": "episode_seconds: 1.0",
+    "num_envs: 192": "num_envs: 8, slots: 1",
+    "episode_seconds: 4.0": "episode_seconds: 1.0",
     "every_iterations: 40": "every_iterations: 5",
     "episodes: 128": "episodes: 4",
 }
@@ -37,7 +47,7 @@ def study_file(tmp_path: Path) -> Path:
     for whole, small in SMALL.items():
         assert text.count(whole) == 1, whole
         text = text.replace(whole, small)
-    file = tmp_path / "curves.yaml"
+    file = tmp_path / "four.yaml"
     file.write_text(text)
     # The policy that all trainings start from lies beside the study file.
     shutil.copy(STUDY_FILE.with_name("start.pt"), tmp_path)
@@ -55,7 +65,7 @@ def arguments(study_file: Path) -> list[str]:
 
 def trials(folder: Path) -> list[TrialView]:
     close_readers()
-    return list(load_snapshot(CampaignPaths(folder / "runs"), "search-curves").trials)
+    return list(load_snapshot(CampaignPaths(folder / "runs"), "search-four").trials)
 
 
 def kill_with_all_its_processes(recorder: subprocess.Popen[bytes]) -> None:
@@ -72,7 +82,7 @@ def test_a_recording_that_was_killed_goes_on_and_trains_nothing_twice(tmp_path: 
     metrics = None
     while metrics is None or "progress" not in metrics.read_text():
         assert recorder.poll() is None
-        metrics = next(tmp_path.glob("runs/search-curves/trials/*/metrics.jsonl"), None)
+        metrics = next(tmp_path.glob("runs/search-four/trials/*/metrics.jsonl"), None)
         time.sleep(0.02)
     kill_with_all_its_processes(recorder)
 
@@ -177,10 +187,14 @@ def test_a_training_that_is_known_is_not_replaced() -> None:
     assert table.with_trainings([replace(known(0, 1), score=0.9)]) == table
 
 
-def test_the_table_that_is_shipped_is_small_and_of_the_study_file_beside_it() -> None:
-    table, fresh = read_table(), new_table()
+@pytest.mark.parametrize(("file", "configurations"), [(TABLE_FILE, CONFIGURATIONS), (TEN_FILE, 48)])
+def test_the_tables_that_are_shipped_are_small_and_of_the_study_files_beside_them(
+    file: Path, configurations: int
+) -> None:
+    table, fresh = read_table(file), new_table(file.with_name(file.name.replace(".json.gz", ".yaml")), configurations)
 
-    assert (ROOT / "tests/benchmarks/search/curves.json.gz").stat().st_size < 2_000_000
+    assert file.stat().st_size < 2_000_000
     assert (table.spec, table.points, table.seeds) == (fresh.spec, fresh.points, fresh.seeds)
+    assert len(table.complete) >= 48
     steps = {step for training in table.trainings for step, _ in training.curve}
     assert steps <= {1_000_000 * point // 30 for point in range(1, 31)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
@@ -108,6 +109,20 @@ def test_without_a_pruner_every_configuration_is_trained_to_its_end() -> None:
     assert sorted((end.configuration, end.score) for end in played.ended) == list(enumerate(FINAL))
     # The prior point of the study, 3e-4, is the first trial; 4e-4 is the nearest.
     assert played.drawn[0] == 4
+
+
+def test_random_search_is_a_random_order_of_the_table_wherever_its_points_lie() -> None:
+    # Three of them hide behind another one: hardly a random point is nearest to theirs.
+    points = tuple({"ppo.learning_rate": rate} for rate in (1e-5, 1.001e-5, 1.002e-5, 1.003e-5, 3e-4, 1e-3))
+    crowded = Table(spec(), points, (1,), tuple(training(number, 0.5) for number in range(6)))
+
+    second = Counter(random_search(World(crowded, r, budget=10_000), name="none").drawn[1] for r in range(200))
+
+    # After the one at the prior point, all others alike: 40 of 200, three standard deviations are 17.
+    assert set(second) == {0, 1, 2, 3, 5}
+    assert all(23 <= count <= 57 for count in second.values())
+    pruned = random_search(World(crowded, 7, budget=10_000), name="rungs")
+    assert pruned.drawn == random_search(World(crowded, 7, budget=10_000), name="none").drawn
 
 
 def test_a_pruner_is_charged_until_the_report_at_which_it_speaks() -> None:

@@ -82,10 +82,24 @@ class World:
         Args:
             suggested: Stored values.
         """
-        untrained = set(range(len(self.stored))) - set(self.trainings)
-        number = nearest(self.distributions, suggested, free(self.stored, {*self.used, *untrained}))
+        number = nearest(self.distributions, suggested, self._free())
         self.used.append(number)
         return number
+
+    def take_any(self) -> int:
+        """Return a free configuration, each as likely as any other, and use it up.
+
+        This is random search: the points of a table were drawn at random, so any order of them is as good a sequence
+        of draws. The nearest to a random point would be no random one: of the recorded tables some points are nearest
+        to ten times as much of the space as others, and those in its middle to more than those at its edges.
+        """
+        number = int(np.random.default_rng((self.repetition, 2, len(self.used))).choice(sorted(self._free())))
+        self.used.append(number)
+        return number
+
+    def _free(self) -> dict[int, Mapping[str, Any]]:
+        untrained = set(range(len(self.stored))) - set(self.trainings)
+        return free(self.stored, {*self.used, *untrained})
 
     def play(self, configuration: int, *, begin: int = 0) -> Iterator[tuple[int, float]]:
         """Train a configuration from an env step to its end, and yield its reports as they come.
