@@ -176,17 +176,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--repetitions", type=int, default=50, help="of each row, default 50")
     parser.add_argument("--ray-repetitions", type=int, default=10, help="of Ray Tune's row, default 10")
     parser.add_argument("--no-ray", dest="ray", action="store_false", help="leave Ray Tune out")
-    parser.add_argument(
-        "--table",
-        type=Path,
-        action="append",
-        help="default four.json.gz, then ten.json.gz",
-    )
-    parser.add_argument(
-        "--live",
-        action="store_true",
-        help="train small studies instead of playing recorded ones",
-    )
+    parser.add_argument("--table", type=Path, action="append", help="default four.json.gz, then ten.json.gz")
+    parser.add_argument("--live", action="store_true", help="train small studies instead of playing recorded ones")
     parser.add_argument("--live-runs", type=Path, default=Path("runs/search-live"), help="default runs/search-live")
     return parser
 
